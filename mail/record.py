@@ -1,0 +1,42 @@
+"""A record: what a source hands to the loop. Bytes as they came, and where they came from."""
+
+import msgspec
+
+from mail.job import Lane
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the ledger knows about a job whose row exists already.
+
+    `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
+    """
+
+    row_id: str
+    status: str
+    attempt_id: str
+    attempts: int
+    retry_count: int
+    generation: int
+    content_hash: bytes
+    has_payload: bool
+    last_provider: str
+    waiting_since_s: float
+
+
+class Record(msgspec.Struct, frozen=True):
+    """`value` are the original bytes (None = a tombstone). A Kafka record names topic, partition and offset;
+    a due row has topic "row:<row id>" and brings its `standing`, and `index` says which email of the value it is.
+    """
+
+    value: bytes | None
+    lane: Lane
+    topic: str
+    partition: int = -1
+    offset: int = -1
+    index: int | None = None
+    standing: Standing | None = None
+
+    @property
+    def name(self) -> str:
+        """How the flight log and the logs call this record."""
+        return self.topic if self.standing else f"{self.topic}/{self.partition}/{self.offset}"
