@@ -1,0 +1,47 @@
+"""The roles: what kinds of process there are, which module each runs, and how many of each the settings ask for.
+
+A new role is one line here and one module with `run(context)`. Nothing else may list the roles.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from workers.base import RoleContext
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of process. `module` has `run(context)`; `how_many(settings)` says how many run; the one that `is_scaled` is
+    what `--workers`, TTIN and TTOU speak of."""
+
+    name: str
+    module: str
+    how_many: Callable[[Settings], int]
+    is_scaled: bool = False
+
+    def load(self) -> Callable[[RoleContext], None]:
+        """Import the role's module, once for all processes where the supervisor calls it before it forks."""
+        run: Callable[[RoleContext], None] = importlib.import_module(self.module).run
+        return run
+
+
+def _one(settings: Settings) -> int:
+    return 1
+
+
+def _delivery_workers(settings: Settings) -> int:
+    return settings.worker_concurrency
+
+
+ROLES = (
+    Role("delivery", "workers.delivery", _delivery_workers, is_scaled=True),
+    Role("balancer", "workers.balancer", _one),
+    Role("keeper", "workers.keeper", _one),
+    Role("exporter", "workers.exporter", _one),
+)
