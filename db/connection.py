@@ -75,7 +75,8 @@ class Database:
 
     def _connected(self) -> psycopg2.extensions.connection:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg2.connect(**self._parameters)
+            parameters: dict[str, Any] = dict(self._parameters)
+            self._connection = psycopg2.connect(**parameters)
         return self._connection
 
     def _give_up_or_back_off(self, error: psycopg2.Error, tries: int) -> None:

@@ -1,0 +1,42 @@
+"""Rows whose time has come: leased by one slot, highest lane first."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from db.connection import Cursor, fetch, uuid_array
+from db.ledger import standing_of
+from db.payloads import Vault, find_bodies
+from db.queries import sql
+from mail.record import Record
+
+
+def lease(cursor: Cursor, owner: str, lanes: Sequence[str], limit: int, lease_s: float, vault: Vault) -> list[Record]:
+    """Take up to `limit` due rows of these lanes for `owner`, in the order of the lanes; each comes as a record with its standing.
+
+    The lease ends when an attempt is opened or the row is decided; after `lease_s` seconds the row is due again.
+    """
+    ids: list[str] = []
+    for lane in lanes:
+        if len(ids) < limit:
+            values = {"lane": lane, "limit": limit - len(ids), "lease_s": lease_s, "owner": owner}
+            ids += [row[0] for row in fetch(cursor, sql("lease_due"), values)]
+    return _load(cursor, ids, vault) if ids else []
+
+
+def release_leases(cursor: Cursor, owner: str) -> int:
+    """Make the rows that a dead predecessor had taken due at once; returns how many there were."""
+    cursor.execute(sql("release_leases"), {"owner": owner})
+    return int(cursor.rowcount)
+
+
+def _load(cursor: Cursor, ids: Sequence[str], vault: Vault) -> list[Record]:
+    rows = fetch(cursor, sql("load_due"), {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)})
+    bodies = find_bodies(cursor, list({bytes(row[9]) for row in rows}), vault)
+    position = {row_id: n for n, row_id in enumerate(ids)}
+    rows.sort(key=lambda row: position[row[0]])
+    return [_record(row, bodies[bytes(row[9])]) for row in rows]
+
+
+def _record(row: Sequence[Any], value: bytes) -> Record:
+    standing = standing_of((row[0], *row[2:8], True, row[8]))
+    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[10], standing=standing)

@@ -1,0 +1,324 @@
+"""The ledger: who won which job, what was attempted, what came of it. One function per step of the delivery loop.
+
+Every function takes a cursor and does its part of a transaction; the caller decides where transactions begin and end.
+Lists are columns of the same batch; Postgres gets them as arrays, never row by row.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from db.connection import Cursor, bytes_array, fetch, number_array, text_array, uuid_array
+from db.queries import sql
+from mail.errors import Fenced
+from mail.record import Standing
+
+
+class Slot(NamedTuple):
+    """One incarnation of a delivery slot; `owner` is how attempts name it."""
+
+    host: str
+    number: int
+    incarnation: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.host}/{self.number}"
+
+    @property
+    def owner(self) -> str:
+        return f"{self.place}/{self.incarnation}"
+
+
+class NewJob(NamedTuple):
+    """A row to be made for a job that was not known: `status` "sending" with its attempt, or a decided or waiting one without.
+
+    Times are ISO 8601 text or "now"; `due_at` None = in nobody's queue. `content` and `data` are kept only where the settings say so.
+    """
+
+    row_id: str
+    key: str
+    content_hash: bytes
+    tenant: int
+    job_id: str
+    type: str
+    template: str
+    email: str
+    name: str
+    subject: str
+    priority: str
+    lane: str
+    status: str
+    max_retries: int
+    retry_count: int = 0
+    scheduled_at: str | None = None
+    expires_at: str | None = None
+    due_at: str | None = None
+    error: str | None = None
+    campaign_id: str | None = None
+    batch_id: int = 0
+    attempt_id: str | None = None
+    provider: str | None = None
+    content: str | None = None
+    data: str | None = None
+
+
+class Taking(NamedTuple):
+    """A known job that is to be attempted again; `expected` is the attempt that it must still stand at ("" = none)."""
+
+    row_id: str
+    attempt_id: str
+    expected: str
+    provider: str
+    subject: str
+
+
+class NewAttempt(NamedTuple):
+    attempt_id: str
+    row_id: str
+    tenant: int
+    account_tenant: int
+    provider: str
+    mailbox_provider: str
+    cohort_id: str
+    number: int
+
+
+class Result(NamedTuple):
+    """What an attempt came to. `state` is the attempt's, `status` the job's; `delay_s` None = in nobody's queue."""
+
+    attempt_id: str
+    row_id: str
+    state: str
+    status: str
+    message_id: str
+    error: str
+    retry_count: int
+    delay_s: float | None
+
+
+class Decision(NamedTuple):
+    """A known job that ends or waits without an attempt."""
+
+    row_id: str
+    expected: str
+    status: str
+    error: str
+    delay_s: float | None = None
+
+
+class Doubt(NamedTuple):
+    attempt_id: str
+    row_id: str
+    tenant: int
+    provider: str
+    account_tenant: int
+    reason: str
+
+
+class CohortCount(NamedTuple):
+    cohort_id: str
+    provider: str
+    mailbox_provider: str
+    sent: int
+
+
+def find_keys(cursor: Cursor, keys: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+    """The row id and the content hash behind each key that is known."""
+    return {key: (row_id, bytes(content)) for key, row_id, content in fetch(cursor, sql("find_keys"), {"keys": uuid_array(keys)})}
+
+
+def find_standings(cursor: Cursor, row_ids: Sequence[str]) -> dict[str, Standing]:
+    """Where known jobs stand, by row id (without the content hash, which the key holds)."""
+    if not row_ids:
+        return {}
+    rows = fetch(cursor, sql("find_standings"), _bounded(row_ids))
+    return {row[0]: standing_of(row) for row in rows}
+
+
+def standing_of(row: Sequence[Any]) -> Standing:
+    """The standing that a row of find_standings speaks of (columns in its order)."""
+    row_id, status, attempt_id, attempts, retry_count, generation, provider, has_payload, age_s = row
+    return Standing(
+        row_id=row_id,
+        status=status,
+        attempt_id=attempt_id or "",
+        attempts=attempts,
+        retry_count=retry_count,
+        generation=generation,
+        content_hash=b"",
+        has_payload=has_payload,
+        last_provider=provider or "",
+        waiting_since_s=age_s,
+    )
+
+
+def hold_slot(cursor: Cursor, slot: Slot, attempt_ids: Sequence[str]) -> None:
+    """Be sure that this slot is still ours for this transaction; raises Fenced where a newer incarnation has it."""
+    values = {"first": min(attempt_ids), "last": max(attempt_ids), "host": slot.host, "slot": slot.number, "incarnation": slot.incarnation}
+    if not fetch(cursor, sql("hold_slot"), values):
+        raise Fenced(f"slot {slot.number} has a newer incarnation than {slot.incarnation}")
+
+
+def insert_jobs(cursor: Cursor, jobs: Sequence[NewJob]) -> set[str]:
+    """Claim the keys of new jobs; returns the row ids of those that won, whose rows are made."""
+    if not jobs:
+        return set()
+    values = {
+        "ids": uuid_array([j.row_id for j in jobs]),
+        "keys": uuid_array([j.key for j in jobs]),
+        "hashes": bytes_array([j.content_hash for j in jobs]),
+        "tenants": number_array([j.tenant for j in jobs]),
+        "job_ids": text_array([j.job_id for j in jobs]),
+        "types": text_array([j.type for j in jobs]),
+        "templates": text_array([j.template for j in jobs]),
+        "emails": text_array([j.email for j in jobs]),
+        "names": text_array([j.name for j in jobs]),
+        "subjects": text_array([j.subject for j in jobs]),
+        "contents": text_array([j.content for j in jobs]),
+        "data": text_array([j.data for j in jobs]),
+        "priorities": text_array([j.priority for j in jobs]),
+        "lanes": text_array([j.lane for j in jobs]),
+        "statuses": text_array([j.status for j in jobs]),
+        "scheduled": text_array([j.scheduled_at for j in jobs]),
+        "expires": text_array([j.expires_at for j in jobs]),
+        "due": text_array([j.due_at for j in jobs]),
+        "retry_counts": number_array([j.retry_count for j in jobs]),
+        "max_retries": number_array([j.max_retries for j in jobs]),
+        "errors": text_array([j.error for j in jobs]),
+        "campaigns": text_array([j.campaign_id for j in jobs]),
+        "batches": number_array([j.batch_id for j in jobs]),
+        "attempt_ids": uuid_array([j.attempt_id for j in jobs]),
+        "providers": text_array([j.provider for j in jobs]),
+    }
+    return {row[0] for row in fetch(cursor, sql("insert_jobs"), values)}
+
+
+def take_jobs(cursor: Cursor, takings: Sequence[Taking]) -> set[str]:
+    """Make known jobs ours by compare and set; returns the row ids of those that still stood where we saw them."""
+    if not takings:
+        return set()
+    values = _bounded([t.row_id for t in takings]) | {
+        "attempt_ids": uuid_array([t.attempt_id for t in takings]),
+        "expected": uuid_array([t.expected or None for t in takings]),
+        "providers": text_array([t.provider for t in takings]),
+        "subjects": text_array([t.subject for t in takings]),
+    }
+    return {row[0] for row in fetch(cursor, sql("take_jobs"), values)}
+
+
+def insert_attempts(cursor: Cursor, attempts: Sequence[NewAttempt], owner: str) -> None:
+    """Open attempts; their requests may leave once this is committed."""
+    if not attempts:
+        return
+    values = {
+        "ids": uuid_array([a.attempt_id for a in attempts]),
+        "job_ids": uuid_array([a.row_id for a in attempts]),
+        "tenants": number_array([a.tenant for a in attempts]),
+        "account_tenants": number_array([a.account_tenant for a in attempts]),
+        "providers": text_array([a.provider for a in attempts]),
+        "mailbox_providers": text_array([a.mailbox_provider for a in attempts]),
+        "cohorts": uuid_array([a.cohort_id for a in attempts]),
+        "numbers": number_array([a.number for a in attempts]),
+        "owner": owner,
+    }
+    cursor.execute(sql("insert_attempts"), values)
+
+
+def find_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> set[str]:
+    """Which of these attempts exist: the way to learn what an interrupted commit came to."""
+    return {row[0] for row in fetch(cursor, sql("find_attempts"), _bounded(attempt_ids))}
+
+
+def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
+    """Close attempts and move their jobs; returns the attempt ids that were still open (a repeat returns none)."""
+    if not results:
+        return set()
+    attempts = _bounded([r.attempt_id for r in results]) | {
+        "states": text_array([r.state for r in results]),
+        "message_ids": text_array([r.message_id for r in results]),
+        "errors": text_array([r.error for r in results]),
+    }
+    jobs = _bounded([r.row_id for r in results]) | {
+        "attempt_ids": uuid_array([r.attempt_id for r in results]),
+        "statuses": text_array([r.status for r in results]),
+        "message_ids": text_array([r.message_id for r in results]),
+        "errors": text_array([r.error for r in results]),
+        "retry_counts": number_array([r.retry_count for r in results]),
+        "delays": number_array([r.delay_s for r in results]),
+    }
+    # jobs before attempts, here and in the settlement: one order of locks everywhere
+    fetch(cursor, sql("lock_jobs"), _bounded([r.row_id for r in results]))
+    closed = {row[0] for row in fetch(cursor, sql("record_attempts"), attempts)}
+    cursor.execute(sql("record_jobs"), jobs)
+    return closed
+
+
+def decide_jobs(cursor: Cursor, decisions: Sequence[Decision]) -> set[str]:
+    """End known jobs, or let them wait, without an attempt; returns the row ids that still stood where we saw them."""
+    if not decisions:
+        return set()
+    values = _bounded([d.row_id for d in decisions]) | {
+        "expected": uuid_array([d.expected or None for d in decisions]),
+        "statuses": text_array([d.status for d in decisions]),
+        "errors": text_array([d.error for d in decisions]),
+        "delays": number_array([d.delay_s for d in decisions]),
+    }
+    fetch(cursor, sql("lock_jobs"), _bounded([d.row_id for d in decisions]))
+    return {row[0] for row in fetch(cursor, sql("decide_jobs"), values)}
+
+
+def insert_doubts(cursor: Cursor, doubts: Sequence[Doubt]) -> None:
+    """Note attempts that may have been taken."""
+    if not doubts:
+        return
+    values = {
+        "ids": uuid_array([d.attempt_id for d in doubts]),
+        "job_ids": uuid_array([d.row_id for d in doubts]),
+        "tenants": number_array([d.tenant for d in doubts]),
+        "providers": text_array([d.provider for d in doubts]),
+        "account_tenants": number_array([d.account_tenant for d in doubts]),
+        "reasons": text_array([d.reason for d in doubts]),
+    }
+    cursor.execute(sql("insert_uncertain"), values)
+
+
+def add_sent_to_cohorts(cursor: Cursor, counts: Sequence[CohortCount], place: str) -> None:
+    """Count what was accepted, per cohort, ESP and mailbox provider, in rows of this writer alone."""
+    if not counts:
+        return
+    counts = sorted(counts)
+    values = {
+        "cohorts": uuid_array([c.cohort_id for c in counts]),
+        "providers": text_array([c.provider for c in counts]),
+        "mailbox_providers": text_array([c.mailbox_provider for c in counts]),
+        "slots": text_array([place] * len(counts)),
+        "counts": number_array([c.sent for c in counts]),
+    }
+    cursor.execute(sql("add_sent_to_cohorts"), values)
+
+
+def insert_cohorts(cursor: Cursor, cohorts: Sequence[tuple[str, int, str, int]]) -> None:
+    """Make the cohorts (id, tenant, stream, batch id) that are not there yet."""
+    if not cohorts:
+        return
+    columns = list(zip(*sorted(cohorts), strict=True))
+    values = {
+        "ids": uuid_array(columns[0]),
+        "tenants": number_array(columns[1]),
+        "streams": text_array(columns[2]),
+        "batches": number_array(columns[3]),
+    }
+    cursor.execute(sql("insert_cohorts"), values)
+
+
+def find_suppressions(cursor: Cursor, addresses: Sequence[str]) -> dict[str, list[tuple[int, str]]]:
+    """For each lower-case address that must not get mail: the tenants (0 = all) and reasons."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for address, tenant, reason in fetch(cursor, sql("find_suppressions"), {"addresses": text_array(addresses)}):
+        found.setdefault(address, []).append((tenant, reason))
+    return found
+
+
+def _bounded(ids: Sequence[str]) -> dict[str, str]:
+    # the bounds let the planner skip the other days' partitions: 0.2 instead of 2 ms at 90 of them
+    return {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)}

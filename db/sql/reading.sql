@@ -1,0 +1,44 @@
+-- What others ask: templates, weights, tenants, and the figures for the metrics page.
+
+-- name: find_templates
+SELECT t.name, t.updated_at::text, t.type, t.subject, t.html_content, t.text_content, t.variables, t.is_active
+FROM email_templates t WHERE t.name = ANY(%(names)s::text[])
+
+-- name: list_templates
+SELECT t.name, t.updated_at::text, t.type, t.subject, t.html_content, t.text_content, t.variables, t.is_active
+FROM email_templates t ORDER BY t.name
+
+-- name: upsert_template
+INSERT INTO email_templates (name, type, subject, html_content, text_content, variables, created_by)
+VALUES (%(name)s::text, %(type)s::text, %(subject)s::text, %(html)s::text, %(text)s::text, %(variables)s::jsonb, 'seed')
+ON CONFLICT (name) DO NOTHING
+
+-- name: newest_weights
+SELECT w.id, w.weights, EXTRACT(EPOCH FROM w.computed_at)::float8 FROM esp_weights w ORDER BY w.id DESC LIMIT 1
+
+-- name: find_tenants
+SELECT u.id, u.from_email, u.from_name, u.reply_to FROM users u WHERE u.id = ANY(%(ids)s::bigint[])
+
+-- name: count_waiting
+-- Due rows by lane, and how long the oldest has been due.
+SELECT j.lane, count(*), greatest(0, EXTRACT(EPOCH FROM now() - min(j.next_attempt_at)))::float8
+FROM email_jobs j WHERE j.next_attempt_at <= now() GROUP BY j.lane
+
+-- name: count_uncertain
+SELECT u.provider, count(*) FROM uncertain_attempts u GROUP BY u.provider
+
+-- name: count_outbox
+SELECT count(*) FROM outbox
+
+-- name: list_dead_letters
+SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.attempts, d.created_at, d.source
+FROM dead_letters d
+WHERE (%(reason)s::text IS NULL OR d.reason = %(reason)s::text)
+ORDER BY d.created_at DESC LIMIT %(limit)s::int
+
+-- name: show_dead_letter
+SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.row_id, d.record_index, d.source, d.value, d.attempts, d.created_at, d.replayed_at
+FROM dead_letters d WHERE d.id::text LIKE %(prefix)s::text LIMIT 2
+
+-- name: count_dead_letters
+SELECT d.reason, count(*) FROM dead_letters d GROUP BY d.reason ORDER BY d.reason
