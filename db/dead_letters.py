@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from db.connection import Cursor, bytes_array, number_array, text_array, uuid_array
+from db.connection import Cursor, bytes_array, fetch, number_array, text_array, uuid_array
 from db.queries import sql
 
 
@@ -24,10 +24,10 @@ class DeadLetter(NamedTuple):
     attempts: int = 0
 
 
-def insert(cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
-    """Set dead letters aside."""
+def insert(cursor: Cursor, letters: Sequence[DeadLetter]) -> set[str]:
+    """Set dead letters aside; returns the ids of those that were not there yet."""
     if not letters:
-        return
+        return set()
     values = {
         "ids": uuid_array([d.id for d in letters]),
         "reasons": text_array([d.reason for d in letters]),
@@ -40,4 +40,4 @@ def insert(cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
         "values": bytes_array([d.value for d in letters]),
         "attempts": number_array([d.attempts for d in letters]),
     }
-    cursor.execute(sql("insert_dead_letters"), values)
+    return {row[0] for row in fetch(cursor, sql("insert_dead_letters"), values)}

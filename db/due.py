@@ -39,4 +39,4 @@ def _load(cursor: Cursor, ids: Sequence[str], vault: Vault) -> list[Record]:
 
 def _record(row: Sequence[Any], value: bytes) -> Record:
     standing = standing_of((row[0], *row[2:8], True, row[8]))
-    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[10], standing=standing)
+    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[10], standing=standing, stored_source=row[11])

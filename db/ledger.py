@@ -32,7 +32,8 @@ class Slot(NamedTuple):
 class NewJob(NamedTuple):
     """A row to be made for a job that was not known: `status` "sending" with its attempt, or a decided or waiting one without.
 
-    Times are ISO 8601 text or "now"; `due_at` None = in nobody's queue. `content` and `data` are kept only where the settings say so.
+    Times are ISO 8601 text; a scheduled row is due at its time, another one after `delay_s` seconds (None = in nobody's queue).
+    `content` and `data` are kept only where the settings say so.
     """
 
     row_id: str
@@ -52,7 +53,7 @@ class NewJob(NamedTuple):
     retry_count: int = 0
     scheduled_at: str | None = None
     expires_at: str | None = None
-    due_at: str | None = None
+    delay_s: float | None = None
     error: str | None = None
     campaign_id: str | None = None
     batch_id: int = 0
@@ -181,7 +182,7 @@ def insert_jobs(cursor: Cursor, jobs: Sequence[NewJob]) -> set[str]:
         "statuses": text_array([j.status for j in jobs]),
         "scheduled": text_array([j.scheduled_at for j in jobs]),
         "expires": text_array([j.expires_at for j in jobs]),
-        "due": text_array([j.due_at for j in jobs]),
+        "delays": number_array([j.delay_s for j in jobs]),
         "retry_counts": number_array([j.retry_count for j in jobs]),
         "max_retries": number_array([j.max_retries for j in jobs]),
         "errors": text_array([j.error for j in jobs]),

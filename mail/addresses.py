@@ -14,9 +14,11 @@ from mail.header_text import read_display_name, refuse_controls
 from mail.limits import MAX_ADDRESS, MAX_LOCAL_PART
 from mail.message import Address
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_COMMON = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL}\.)+[A-Za-z]{{2,63}})")
+# Possessive throughout, so no input makes it slow. A label with two hyphens in a row may be punycode, good or bad: not common.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
+_LABEL = r"[A-Za-z0-9]++(?:-[A-Za-z0-9]++)*+"
+_COMMON = re.compile(rf"({_ATOM}(?:\.{_ATOM})*+)@((?:{_LABEL}\.)++[A-Za-z]{{2,}})")
+_COMMON_DOMAIN = 63  # in a domain no longer than one label may be, no label is too long
 _NAMED = re.compile(r"(?P<name>[^<>]*)<(?P<email>[^<>]*)>")
 _QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
@@ -56,11 +58,16 @@ def without_repeats(
 
 def normalize_email(text: str, path: str) -> str:
     """A bare address in its one spelling; raises InvalidJob (invalid-address, header-injection)."""
-    found = _COMMON.fullmatch(text) if len(text) <= MAX_ADDRESS else None
-    # A label with two hyphens may be punycode, good or bad: not common
-    if found and found.end(1) <= MAX_LOCAL_PART and "--" not in text:
-        return f"{found[1]}@{found[2].lower()}"
-    return _normalize_uncommon(text, path)
+    return _normalize_common(text) or _normalize_uncommon(text, path)
+
+
+def _normalize_common(text: str) -> str:
+    """The one spelling of an address of the common form, "" for any other text."""
+    found = _COMMON.fullmatch(text)
+    if not found:
+        return ""
+    local, domain = found.groups()
+    return f"{local}@{domain.lower()}" if len(local) <= MAX_LOCAL_PART and len(domain) <= _COMMON_DOMAIN else ""
 
 
 def _read_text(text: str, path: str) -> Address:
@@ -76,19 +83,18 @@ def _read_text(text: str, path: str) -> Address:
 
 def _read_object(raw: dict[str, Any], path: str) -> Address:
     email, name = raw.get("email"), raw.get("name")
-    if email is None:
-        raise InvalidJob("invalid-job", f"{path}.email: is missing")
-    if not isinstance(email, str):
-        raise InvalidJob("invalid-job", f"{path}.email: must be a string")
-    if name is not None and not isinstance(name, str):
+    if type(email) is not str:
+        raise InvalidJob("invalid-job", f"{path}.email: {'is missing' if email is None else 'must be a string'}")
+    if name is not None and type(name) is not str:
         raise InvalidJob("invalid-job", f"{path}.name: must be a string")
-    return Address(normalize_email(email, f"{path}.email"), read_display_name(name, f"{path}.name") if name else "")
+    email = _normalize_common(email) or _normalize_uncommon(email, f"{path}.email")
+    return Address(email, read_display_name(name, f"{path}.name") if name else "")
 
 
 def _unquote(name: str, email: str, path: str) -> str:
     if quoted := _QUOTED.fullmatch(name):
         return _ESCAPED.sub(r"\1", quoted["text"])
-    if '"' in name or ("@" in name and name.lower() != email.lower()):
+    if "@" in name and name.lower() != email.lower():
         raise InvalidJob("invalid-address", f"{path}: holds more than one address, or a name that must be quoted")
     return name
 

@@ -41,7 +41,9 @@ def decode_one(value: bytes, index: int | None, limits: DecodeLimits) -> Job | I
         job = _read_template_job(document, limits)
         return InvalidJob("invalid-job", "type: a cancel is no email", job.job_id, job.tenant) if isinstance(job, Cancel) else job
     request = _read_request(document, limits)
-    return _identified(request, request.job_id, request.tenant, index) if isinstance(request, InvalidJob) else _read_email(request, index, limits)
+    if isinstance(request, InvalidJob):
+        return _identified(request, request.job_id, request.tenant, index)
+    return _read_email(request, index, limits)
 
 
 def _is_content(document: Document) -> bool:

@@ -19,6 +19,7 @@ from mail.errors import InvalidJob
 from mail.limits import MAX_DEPTH
 
 _CANONICAL = msgspec.json.Encoder(order="deterministic")
+_BACKSLASH = ord("\\")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -36,8 +37,8 @@ def parse(value: bytes, max_bytes: int) -> Document:
     fields = _parse_json(value)
     if not isinstance(fields, dict):
         raise InvalidJob("invalid-job", "value: must be a JSON object")
-    # Searching for one byte is ten times faster than searching for six
-    return Document(fields, b"\\" in value and b"\\u0000" in value)
+    # Looking for one byte first: it costs a tenth of looking for six
+    return Document(fields, _BACKSLASH in value and b"\\u0000" in value)
 
 
 def refuse_nul(fields: Any, path: str) -> None:

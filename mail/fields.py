@@ -40,13 +40,13 @@ def convert(raw: object, type_: type[T], path: str) -> T:
 
 
 def spell(raw: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """`raw` with its keys spelled as documented, whatever their case; `names` maps the lower-case to the documented spelling."""
+    """`raw` with its keys spelled as documented, whatever their case; `names` comes from `spelling`."""
     return {names.get(key) or names.get(key.lower(), key): value for key, value in raw.items()}
 
 
 def spelling(*documented: str) -> dict[str, str]:
     """The table that `spell` needs."""
-    return {name.lower(): name for name in documented}
+    return {name.lower(): name for name in documented} | {name: name for name in documented}
 
 
 def read_texts(raw: Mapping[str, Any] | None, path: str) -> dict[str, str]:
@@ -62,7 +62,9 @@ def read_time(text: str | None, path: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if time.tzinfo is None:
+            return time.replace(tzinfo=UTC)
+        return time if time.tzinfo is UTC else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidJob("invalid-job", f"{path}: must be an ISO 8601 time such as 2026-01-31T10:00:00Z") from None
 

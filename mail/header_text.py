@@ -17,16 +17,18 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Marks that turn the reading direction or have no width: the tools of those who forge names. A joiner between two letters
 # that are not ASCII is spelling (Persian, Hindi, emoji).
 _INVISIBLE = re.compile(
-    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 )
-_HEADER_NAME = re.compile(r"[!-9;-~]{1,%d}" % MAX_HEADER_NAME)
+_HEADER_NAME = re.compile(rf"[!-9;-~]{{1,{MAX_HEADER_NAME}}}")
 
 # Beside X-*: the rest is written by us, by the ESP or by MTAs on the way.
 _ALLOWED_HEADERS = frozenset(
-    "in-reply-to references auto-submitted precedence importance priority sensitivity keywords comments organization feedback-id "
-    "list-id list-help list-archive list-owner list-post list-subscribe list-unsubscribe list-unsubscribe-post "
-    "thread-topic thread-index expires reply-by".split()
+    (
+        *("in-reply-to", "references", "auto-submitted", "precedence", "importance", "priority", "sensitivity", "keywords"),
+        *("comments", "organization", "feedback-id", "thread-topic", "thread-index", "expires", "reply-by"),
+        *("list-id", "list-help", "list-archive", "list-owner", "list-post", "list-subscribe"),
+        *("list-unsubscribe", "list-unsubscribe-post"),
+    )
 )
 # X-* that steers an SMTP endpoint (recipients, suppression, tracking) or carries our own attempt id.
 _STEERING_HEADERS = ("x-smtpapi", "x-msys-api", "x-ses-", "x-pm-", "x-xs", "x-attempt-id")

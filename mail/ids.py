@@ -67,6 +67,16 @@ def tracking_id(provider: str, account_tenant: int, event_id: str) -> str:
     return _named(f"event:{provider}:{account_tenant}:{event_id}")
 
 
+def dead_letter_id(origin: str, value: bytes) -> str:
+    """The id of a dead letter: a record that is read again after a crash meets its own. `origin` says where it came from."""
+    return _named(f"dead:{origin}:{hashlib.sha256(value).hexdigest()}")
+
+
+def cohort_id(tenant: int, stream: str, period: str) -> str:
+    """The id of what was sent together: `period` is a batch id, or an hour of single mails."""
+    return _named(f"cohort:{tenant}:{stream}:{period}")
+
+
 def _named(name: str) -> str:
     # uuid.uuid5 spelled out: building a UUID object first costs three times as much
     digest = bytearray(hashlib.sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 MAX_JOB_ID = 100
 MAX_MESSAGE_ID = 90  # leaves room for ":<index>" within a job id
+MAX_USER_ID = 100
 MAX_DEPTH = 100  # far above any honest job, far below what breaks a parser, a template or jsonb
 MAX_ADDRESS = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 MAX_LOCAL_PART = 64

@@ -1,5 +1,7 @@
 """A record: what a source hands to the loop. Bytes as they came, and where they came from."""
 
+from typing import Any
+
 import msgspec
 
 from mail.job import Lane
@@ -25,7 +27,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """`value` are the original bytes (None = a tombstone). A Kafka record names topic, partition and offset;
-    a due row has topic "row:<row id>" and brings its `standing`, and `index` says which email of the value it is.
+    a due row has topic "row:<row id>" and brings its `standing`, `index` says which email of the value it is, and
+    `stored_source` where the value came from at first.
     """
 
     value: bytes | None
@@ -35,6 +38,14 @@ class Record(msgspec.Struct, frozen=True):
     offset: int = -1
     index: int | None = None
     standing: Standing | None = None
+    stored_source: dict[str, Any] | None = None
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the bytes first came from, as dead letters tell it."""
+        if self.stored_source is not None:
+            return self.stored_source
+        return {"topic": self.topic, "partition": self.partition, "offset": self.offset}
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from mail.errors import InvalidJob
 from mail.fields import convert, read_time, refuse_unprintable
 from mail.header_text import read_headers, read_tags
 from mail.job import Cancel, Job, Priority
-from mail.limits import BigInt, Count, DecodeLimits, JobId, Name
+from mail.limits import MAX_USER_ID, BigInt, Count, DecodeLimits, JobId, Name
 from mail.message import Address
 from mail.template import JOB_TYPES
 
@@ -35,6 +35,11 @@ class _TemplateJob(msgspec.Struct, frozen=True, rename="camel"):
     retry_count: Count | None = None
     max_retries: Count | None = None
     tenant: BigInt | None = None
+
+
+class _Extras(msgspec.Struct, frozen=True, rename="camel"):
+    """What most jobs do not have, read apart so that they do not pay for it."""
+
     sender: Any = msgspec.field(default=None, name="from")
     reply_to: Any = None
     cc: Any = None
@@ -46,6 +51,9 @@ class _TemplateJob(msgspec.Struct, frozen=True, rename="camel"):
     batch_id: BigInt | None = None
     locale: Name | None = None
     provider: str | None = None
+
+
+_EXTRA_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(_Extras))
 
 
 class _Cancel(msgspec.Struct, frozen=True):
@@ -62,7 +70,10 @@ def read_template_job(document: Document, limits: DecodeLimits) -> Job | Cancel:
         return _read_cancel(document.fields)
     if kind == "bulk":
         raise InvalidJob("not-allowed", "type: bulk campaigns are not taken by this version; send one template job per recipient")
-    return _build(convert(document.fields, _TemplateJob, ""), limits)
+    job = _build(convert(document.fields, _TemplateJob, ""))
+    if _EXTRA_KEYS.isdisjoint(document.fields):
+        return job
+    return _with_extras(job, convert(document.fields, _Extras, ""), limits)
 
 
 def _read_cancel(fields: dict[str, Any]) -> Cancel:
@@ -71,22 +82,33 @@ def _read_cancel(fields: dict[str, Any]) -> Cancel:
     return Cancel(cancel.tenant or 0, cancel.id)
 
 
-def _build(raw: _TemplateJob, limits: DecodeLimits) -> Job:
+def _build(raw: _TemplateJob) -> Job:
     type_, template = _read_type(raw)
     recipient, user_id = _read_recipient(raw)
-    to, cc, bcc = without_repeats((recipient,), read_addresses(raw.cc, "cc"), read_addresses(raw.bcc, "bcc"))
-    if 1 + len(cc) + len(bcc) > limits.max_recipients:
-        raise InvalidJob("invalid-job", f"cc: recipient, cc and bcc must have at most {limits.max_recipients} addresses together")
     data = raw.data or {}
     return Job(
         tenant=raw.tenant or 0,
         job_id=_read_identifier(raw.id, "id"),
         type=type_,
         template=template,
-        to=to,
+        to=(recipient,),
         content_hash=hash_content(recipient.email, recipient.name, user_id, type_, template, data),
         user_id=user_id,
         data=data,
+        priority=_read_priority(raw.priority),
+        scheduled_at=read_time(raw.scheduled_at, "scheduledAt"),
+        expires_at=read_time(raw.expires_at, "expiresAt"),
+        retry_count=raw.retry_count or 0,
+        max_retries=raw.max_retries,
+    )
+
+
+def _with_extras(job: Job, raw: _Extras, limits: DecodeLimits) -> Job:
+    _, cc, bcc = without_repeats(job.to, read_addresses(raw.cc, "cc"), read_addresses(raw.bcc, "bcc"))
+    if 1 + len(cc) + len(bcc) > limits.max_recipients:
+        raise InvalidJob("invalid-job", f"cc: recipient, cc and bcc must have at most {limits.max_recipients} addresses together")
+    return msgspec.structs.replace(
+        job,
         sender=_read_optional_address(raw.sender, "from"),
         reply_to=_read_optional_address(raw.reply_to, "replyTo"),
         cc=cc,
@@ -94,11 +116,6 @@ def _build(raw: _TemplateJob, limits: DecodeLimits) -> Job:
         headers=read_headers(raw.headers, "headers"),
         attachments=read_attachments(raw.attachments, TEMPLATE_JOB_KEYS, "attachments"),
         tags=read_tags(raw.tags, "tags"),
-        priority=_read_priority(raw.priority),
-        scheduled_at=read_time(raw.scheduled_at, "scheduledAt"),
-        expires_at=read_time(raw.expires_at, "expiresAt"),
-        retry_count=raw.retry_count or 0,
-        max_retries=raw.max_retries,
         campaign_id=_read_identifier(raw.campaign_id, "campaignId"),
         batch_id=raw.batch_id or 0,
         locale=_read_identifier(raw.locale, "locale"),
@@ -123,26 +140,23 @@ def _read_recipient(raw: _TemplateJob) -> tuple[Address, str]:
         raise InvalidJob("invalid-job", "recipients: only a bulk job has them; send one job per recipient, each with `recipient`")
     if raw.recipient is None:
         raise InvalidJob("invalid-job", "recipient: is missing")
-    address = read_address(raw.recipient, "recipient")
-    return address, _read_user_id(raw.recipient.get("userId")) if isinstance(raw.recipient, dict) else ""
+    user_id = raw.recipient.get("userId") if type(raw.recipient) is dict else None
+    return read_address(raw.recipient, "recipient"), "" if user_id is None else _read_user_id(user_id)
 
 
 def _read_user_id(raw: object) -> str:
-    if raw is None:
-        return ""
-    if isinstance(raw, bool) or not isinstance(raw, str | int):
+    text = str(raw) if type(raw) is int else raw
+    if type(text) is not str:
         raise InvalidJob("invalid-job", "recipient.userId: must be a string")
-    text = str(raw)
-    if len(text) > 100:
-        raise InvalidJob("invalid-job", "recipient.userId: must have at most 100 characters")
+    if len(text) > MAX_USER_ID:
+        raise InvalidJob("invalid-job", f"recipient.userId: must have at most {MAX_USER_ID} characters")
     return _read_identifier(text, "recipient.userId")
 
 
 def _read_identifier(text: str | None, path: str) -> str:
-    if not text:
-        return ""
-    refuse_unprintable(text, path)
-    return text
+    if text and not text.isprintable():
+        refuse_unprintable(text, path)
+    return text or ""
 
 
 def _read_optional_address(raw: object, path: str) -> Address | None:

@@ -45,7 +45,6 @@ EXIT_CODES = {
 }
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,6 @@ def die_with(supervisor_pid: int) -> None:
 def _settle_in(context: RoleContext, supervisor_pid: int) -> None:
     die_with(supervisor_pid)
     context.flags.install()
-    for name in _NOT_FOR_CHILDREN:
-        os.environ.pop(name, None)
     setproctitle(f"email-worker: {context.role} {context.slot}")
     # dumps the stacks of all threads when the supervisor aborts a stuck process
     faulthandler.enable(all_threads=True)

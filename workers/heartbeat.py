@@ -9,6 +9,7 @@ This module must never block and never allocate more than the region that it was
 
 import mmap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -58,8 +59,9 @@ class Beat:
 class Cell:
     """One slot's cell: a view on a shared mapping, cheap to make and to copy into children."""
 
-    def __init__(self, memory: mmap.mmap, index: int):
+    def __init__(self, memory: mmap.mmap, index: int, monotonic_ns: Callable[[], int] = time.monotonic_ns):
         self._memory = memory
+        self._monotonic_ns = monotonic_ns
         self._start = index * CELL_BYTES
         self.index = index
 
@@ -81,11 +83,11 @@ class Cell:
         self._set(_RESTARTS, restarts)
         self._set(_CRASHES, crashes)
         self._set_text(_STAGE, "starting")
-        self._set(_DEADLINE, time.monotonic_ns() + int(start_limit_s * _S))
+        self._set(_DEADLINE, self._monotonic_ns() + int(start_limit_s * _S))
 
     def beat(self, stage: str, deadline_s: float) -> None:
         """Say: I live, I am at `stage`, and I shall beat again within `deadline_s` seconds, or else I am stuck."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._monotonic_ns()
         self._set(_DEADLINE, now_ns + int(deadline_s * _S))
         self._set(_BEAT, now_ns)
         self._set_text(_STAGE, stage)
@@ -150,10 +152,10 @@ class Cell:
 class Heartbeats:
     """The cells of all slots of this supervisor, in one mapping of SIZE_BYTES."""
 
-    def __init__(self, memory: mmap.mmap):
+    def __init__(self, memory: mmap.mmap, monotonic_ns: Callable[[], int] = time.monotonic_ns):
         if len(memory) < SIZE_BYTES:
             raise ValueError(f"heartbeats need {SIZE_BYTES} bytes, not {len(memory)}")
-        self._cells = [Cell(memory, index) for index in range(CELLS)]
+        self._cells = [Cell(memory, index, monotonic_ns) for index in range(CELLS)]
 
     def cell(self, index: int) -> Cell:
         """The cell of that index, 0 to CELLS - 1."""

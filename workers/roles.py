@@ -6,6 +6,7 @@ A new role is one line here and one module with `run(context)`. Nothing else may
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,8 +27,12 @@ class Role:
     is_scaled: bool = False
 
     def load(self) -> Callable[[RoleContext], None]:
-        """Import the role's module, once for all processes where the supervisor calls it before it forks."""
+        """Import the role's module, and the one that wires it where it has one ("<module>_wiring"): once for all processes,
+        since the supervisor calls this before it forks."""
         run: Callable[[RoleContext], None] = importlib.import_module(self.module).run
+        wiring = f"{self.module}_wiring"
+        if importlib.util.find_spec(wiring):
+            importlib.import_module(wiring)
         return run
 
 

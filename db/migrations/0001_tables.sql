@@ -96,6 +96,7 @@ CREATE TABLE email_job_keys (
     content_hash  bytea       NOT NULL,
     seen_at       timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX email_job_keys_seen ON email_job_keys USING brin (seen_at);
 
 -- The original bytes of the records whose jobs left the fast path, once per content; index says which email of the record a job is.
 CREATE TABLE email_payload_bodies (

@@ -27,11 +27,11 @@ WITH input AS (
     SELECT * FROM unnest(
         %(ids)s::uuid[], %(keys)s::uuid[], %(hashes)s::bytea[], %(tenants)s::bigint[], %(job_ids)s::text[], %(types)s::text[],
         %(templates)s::text[], %(emails)s::text[], %(names)s::text[], %(subjects)s::text[], %(contents)s::text[], %(data)s::text[],
-        %(priorities)s::text[], %(lanes)s::text[], %(statuses)s::text[], %(scheduled)s::text[], %(expires)s::text[], %(due)s::text[],
+        %(priorities)s::text[], %(lanes)s::text[], %(statuses)s::text[], %(scheduled)s::text[], %(expires)s::text[], %(delays)s::float8[],
         %(retry_counts)s::int[], %(max_retries)s::int[], %(errors)s::text[], %(campaigns)s::text[], %(batches)s::bigint[],
         %(attempt_ids)s::uuid[], %(providers)s::text[]
     ) AS i(id, key, content_hash, tenant_id, job_id, type, template, email, name, subject, content, data, priority, lane, status,
-           scheduled_at, expires_at, due_at, retry_count, max_retries, error, campaign_id, batch_id, attempt_id, provider)
+           scheduled_at, expires_at, delay_s, retry_count, max_retries, error, campaign_id, batch_id, attempt_id, provider)
 ), won AS (
     INSERT INTO email_job_keys (key, id, content_hash)
     SELECT key, id, content_hash FROM input ORDER BY key
@@ -43,7 +43,8 @@ WITH input AS (
         scheduled_at, expires_at, next_attempt_at, retry_count, max_retries, error_message, campaign_id, batch_id, attempt_id,
         attempts, provider, processed_at)
     SELECT id, job_id, tenant_id, type, template, email, name, subject, content, data::jsonb, priority, lane, status,
-           scheduled_at::timestamptz, expires_at::timestamptz, due_at::timestamptz, retry_count, max_retries, error, campaign_id, batch_id,
+           scheduled_at::timestamptz, expires_at::timestamptz,
+           CASE status WHEN 'scheduled' THEN scheduled_at::timestamptz ELSE now() + delay_s * interval '1 second' END, retry_count, max_retries, error, campaign_id, batch_id,
            attempt_id, CASE WHEN attempt_id IS NULL THEN 0 ELSE 1 END, provider, CASE WHEN attempt_id IS NOT NULL THEN now() END
     FROM input JOIN won USING (id)
 )

@@ -78,6 +78,7 @@ FROM unnest(%(ids)s::uuid[], %(reasons)s::text[], %(errors)s::text[], %(job_ids)
             %(indexes)s::int[], %(sources)s::text[], %(values)s::bytea[], %(attempts)s::int[])
     AS i(id, reason, error, job_id, tenant_id, row_id, record_index, source, value, attempts)
 ON CONFLICT (id) DO NOTHING
+RETURNING id
 
 -- name: insert_outbox
 INSERT INTO outbox (id, topic, keys, values) VALUES (%(id)s::uuid, %(topic)s::text, %(keys)s::text[], %(values)s::text[])
@@ -91,3 +92,9 @@ DELETE FROM outbox WHERE id = ANY(%(ids)s::uuid[])
 SELECT id, topic, keys, values FROM outbox
 WHERE created_at < now() - %(age_s)s::float8 * interval '1 second'
 ORDER BY id LIMIT %(limit)s::int
+
+-- name: forget_old_keys
+-- Older than any record that Kafka can still bring.
+DELETE FROM email_job_keys k
+WHERE k.seen_at < now() - %(days)s::int * interval '1 day'
+  AND NOT EXISTS (SELECT FROM email_payloads p WHERE p.id = k.id)

@@ -1,0 +1,191 @@
+"""The delivery role: jobs in, mail out. One batch after the other, each through the same verbs; read `deliver` first.
+
+It must never send a message whose attempt is not open in the ledger, never commit an offset before the fate of everything up
+to it is recorded, and never exit with answers in hand.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+import telemetry.log
+from intake.source import Source
+from mail.errors import StoreUnavailable
+from mail.outcome import Blame, Outcome, Verdict
+from mail.record import Record
+from telemetry import metrics
+from workers.admission import settle_repeats
+from workers.base import RoleContext
+from workers.bookkeeping import Bookkeeper
+from workers.composing import Composer
+from workers.dispatch import Dispatcher
+from workers.event_desk import EventDesk
+from workers.failpoints import Failpoints
+from workers.flight_log import FlightLog
+from workers.judgement import RetryPolicy
+from workers.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
+from workers.patience import Patience
+from workers.quarantine import Quarantine
+from workers.reception import Reception
+from workers.sending import Departure, Sender
+
+log = telemetry.log.get("workers.delivery")
+T = TypeVar("T")
+
+POLL_S = 0.5
+POLL_LIMIT_S = 30.0
+
+
+class Tools(NamedTuple):
+    """What one delivery worker works with; workers/delivery_wiring.py makes them."""
+
+    source: Source
+    reception: Reception
+    composer: Composer
+    dispatcher: Dispatcher
+    sender: Sender
+    bookkeeper: Bookkeeper
+    patience: Patience
+    policy: RetryPolicy
+    quarantine: Quarantine
+    flight_log: FlightLog
+    desk: EventDesk
+    failpoints: Failpoints
+    may_send: Callable[[], bool]
+    beat: Callable[[str, float], None]
+    wait: Callable[[float], None]
+    note_batch: Callable[[int], None]
+    now: Callable[[], datetime]
+
+
+class Delivery:
+    """The loop of one worker; `batch_size` is how many records one poll takes, `stage_limit_s` when a stage counts as stuck."""
+
+    def __init__(self, tools: Tools, batch_size: int, stage_limit_s: float):
+        self._tools = tools
+        self._batch_size = batch_size
+        self._stage_limit_s = stage_limit_s
+
+    def turn(self) -> int:
+        """Poll once and deliver what came; returns how many emails reached a fate."""
+        self._tools.beat("polling", POLL_LIMIT_S)
+        self._tools.desk.serve()
+        if not self._tools.may_send():  # no lease yet, or no longer: another host may already doubt what we send
+            self._tools.wait(0.1)
+            return 0
+        try:
+            records = self._tools.source.poll(self._batch_size, POLL_S)
+        except StoreUnavailable as error:
+            log.warning("waiting for the store, with nothing in hand", problem=str(error))
+            self._tools.wait(1.0)
+            return 0
+        return sum(self.deliver(group) for group in self._tools.quarantine.groups(records))
+
+    def deliver(self, records: Sequence[Record]) -> int:
+        """The way of a batch: from bytes to committed offsets."""
+        self._tools.flight_log.begin()
+        batch = self._timed("decode", lambda: self._tools.reception.decode(records))
+        self._timed("admit", lambda: self.admit(batch))
+        self._timed("render", lambda: self._tools.composer.render(batch.going()))
+        departures = self._timed("route", lambda: self._tools.dispatcher.route(batch.going()))
+        departures = self._timed("open", lambda: self.open(batch, departures))
+        self._timed("exchange", lambda: self.exchange(batch, departures))
+        self._timed("record", lambda: self.record(batch))
+        self._tools.source.commit(records)
+        self._tools.quarantine.absolve(records)
+        return self.tell(batch)
+
+    def admit(self, batch: Batch) -> None:
+        """One read decides who may be sent at all; of repeats within the batch only the first goes on."""
+        settle_repeats(batch.letters)
+        self._tools.reception.admit(batch.going())
+
+    def open(self, batch: Batch, departures: Sequence[Departure]) -> list[Departure]:
+        """Attempts are opened. What turns out to be somebody else's is left to them; the others' requests are made anew without it."""
+        for letter in batch.going():
+            letter.fate = None if self._tools.source.owns(letter.record) else DROPPED
+        going = batch.going()
+        if not going:
+            return []
+        opened = self._tools.patience.insist("open", lambda cursor, again: self._tools.bookkeeper.open(cursor, going, again))
+        self._tools.failpoints.hit("after-open")
+        lost = [letter for letter in going if letter.attempt_id not in opened]
+        self._tools.reception.admit(lost)
+        for letter in lost:
+            letter.fate = letter.fate or _fate_of_lost(letter)
+        if len(opened) == sum(len(departure.request.messages) for departure in departures):
+            return list(departures)
+        return self._tools.dispatcher.prepare(letter for letter in going if letter.attempt_id in opened)
+
+    def exchange(self, batch: Batch, departures: Sequence[Departure]) -> None:
+        """Requests leave, outcomes come back; each letter's fate is judged by its own."""
+        letters = {letter.attempt_id: letter for letter in batch.going()}
+        owned = all(self._tools.source.owns(letter.record) for letter in letters.values())
+        for outcome in self._tools.sender.send(departures if owned else []):
+            letter = letters.pop(outcome.attempt_id)
+            letter.outcome = outcome
+            letter.fate = self._tools.policy.judge(letter, outcome, self._tools.now())
+        for letter in letters.values():  # their partition went elsewhere while the store was away: they go out as due rows
+            letter.outcome = Outcome(letter.attempt_id, Verdict.UNAVAILABLE, Blame.US, detail="released before the request left")
+            letter.fate = Fate("retrying", "released", "", 0.0, keeps_payload=True, retry_count=letter.retry_count)
+
+    def record(self, batch: Batch) -> None:
+        """The fate of everything is written down, and only then told."""
+        if not (batch.letters or batch.misfits or batch.cancels):
+            return
+        desk = self._tools.desk
+        done = desk.delivered()
+        posted = self._tools.patience.insist("record", lambda cursor, _: self._tools.bookkeeper.record(cursor, batch, done))
+        self._tools.failpoints.hit("after-record")
+        desk.forget(done)
+        desk.publish(posted)
+
+    def tell(self, batch: Batch) -> int:
+        """Count what happened; returns how many emails reached a fate."""
+        sent = sum(1 for letter in batch.letters if letter.fate and letter.fate.status == "sent")
+        self._tools.note_batch(sent)
+        for (status, provider, priority), count in Counter(map(_cell, batch.letters)).items():
+            metrics.JOBS_PROCESSED.labels(status, provider, priority).inc(count)
+        for letter in batch.letters:
+            if letter.fate and letter.fate.is_dead_letter:
+                metrics.DEAD_LETTERS.labels(letter.fate.reason).inc()
+            elif letter.fate and letter.fate.status == "retrying":
+                metrics.RETRIES.labels(letter.account.provider if letter.account else "none", letter.fate.reason).inc()
+        for misfit in batch.misfits:
+            metrics.DEAD_LETTERS.labels(misfit.reason).inc()
+        return len(batch.letters) + len(batch.misfits)
+
+    def _timed(self, stage: str, work: Callable[[], T]) -> T:
+        self._tools.beat(stage, self._stage_limit_s)
+        started = perf_counter()
+        try:
+            return work()
+        finally:
+            metrics.BATCH_SECONDS.labels(stage).observe(perf_counter() - started)
+
+
+def _fate_of_lost(letter: Letter) -> Fate:
+    """Somebody was faster. A row is theirs, and bytes from Kafka are kept with it, since they may still be needed.
+
+    Without a row (the reason has gone in this very moment) it is tried again.
+    """
+    if letter.record.standing is not None:
+        return REPEAT
+    return STORED if letter.standing is not None else AGAIN
+
+
+def _cell(letter: Letter) -> tuple[str, str, str]:
+    status = (letter.fate.status or letter.fate.reason) if letter.fate else "none"
+    provider = letter.account.provider if letter.outcome and letter.account else ""
+    return status, provider, letter.job.priority
+
+
+def run(context: RoleContext) -> None:
+    """The role: settle what the predecessor left, then turn until asked to drain."""
+    from workers.delivery_wiring import wire
+
+    with wire(context) as delivery:
+        while not context.is_draining():
+            delivery.turn()

@@ -1,0 +1,184 @@
+"""Where one delivery worker is put together, in the order in which its parts need one another."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from db import due
+from db.connection import Database
+from db.ledger import Slot
+from db.payloads import Vault
+from esp import base as esp_base
+from esp.base import Esp
+from esp.http import Exchange
+from intake.combined import CombinedSource
+from intake.due import DueSource
+from intake.kafka import KafkaSource
+from intake.lanes import Subscription, subscription
+from mail.account import Account
+from mail.job import Lane
+from mail.limits import DecodeLimits
+from mail.message import Address
+from mail.record import Record
+from render.renderer import Renderer
+from routing.breaker import open_breakers
+from routing.router import Mode, Router
+from routing.snapshot import SnapshotReader
+from workers import failpoints, flight_log, settlement
+from workers.admission import allowlist
+from workers.base import RoleContext
+from workers.bookkeeping import Bookkeeper, Topics
+from workers.composing import Composer
+from workers.connections import host_name, open_database, open_publisher, open_vault
+from workers.delivery import Delivery, Tools
+from workers.dispatch import Dispatcher
+from workers.event_desk import EventDesk
+from workers.failpoints import Failpoints
+from workers.flight_log import FlightLog
+from workers.judgement import RetryPolicy
+from workers.patience import Patience
+from workers.quarantine import Quarantine
+from workers.reception import House, Reception
+from workers.sending import Sender
+from workers.shelf import Shelf
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+DUE_EVERY_S = 1.0
+
+
+@contextmanager
+def wire(context: RoleContext) -> Iterator[Delivery]:
+    """Settle the slot's past, then make everything that a worker needs; close it in reverse order."""
+    settings = context.settings
+    database = open_database(settings, context.name)
+    boot_id = flight_log.boot_id()
+    context.beat("settling the predecessor's flight log", 120.0)
+    claim = settlement.take_over(
+        database, settings.state_dir, host_name(settings), context.slot, boot_id, os.getpid(), settings.kafka_topic_email_events
+    )
+    path = settlement.flight_path(settings.state_dir, context.slot)
+    log = FlightLog(path, boot_id, claim.slot.incarnation)
+    points = failpoints.from_environment(path)
+    vault = open_vault(settings)
+    source = _open_source(context, database, claim.slot, vault, points)
+    exchange = Exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    desk = EventDesk(open_publisher(settings, context.name))
+    try:
+        tools = _assemble(context, database, claim.slot, vault, source, exchange, desk, log, points)
+        yield Delivery(tools, settings.worker_batch_size, settings.email_job_timeout_s)
+    finally:
+        source.close()
+        exchange.close()
+        desk.close()
+        database.close()
+
+
+def _assemble(
+    context: RoleContext,
+    database: Database,
+    slot: Slot,
+    vault: Vault,
+    source: CombinedSource,
+    exchange: Exchange,
+    desk: EventDesk,
+    log: FlightLog,
+    points: Failpoints,
+) -> Tools:
+    settings, shelf = context.settings, Shelf()
+    patience = Patience(database, source.keep_alive, context.wait, context.beat)
+    quarantine = Quarantine(patience)
+    topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
+    bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
+    breakers = open_breakers(settings.state_dir / "breakers")
+    sender = Sender(_Esps().of, exchange, log, context.shared.lease.is_held, points, breakers.note)
+    policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
+    router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
+    house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))
+    return Tools(
+        source=source,
+        reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),
+        composer=_open_composer(settings, shelf, log),
+        dispatcher=Dispatcher(router, SnapshotReader(context.shared.snapshot), sender, policy, _now),
+        sender=sender,
+        bookkeeper=bookkeeper,
+        patience=patience,
+        policy=policy,
+        quarantine=quarantine,
+        flight_log=log,
+        desk=desk,
+        failpoints=points,
+        may_send=context.shared.lease.is_held,
+        beat=context.beat,
+        wait=context.wait,
+        note_batch=context.note_batch,
+        now=_now,
+    )
+
+
+def _open_source(context: RoleContext, database: Database, slot: Slot, vault: Vault, points: Failpoints) -> CombinedSource:
+    settings = context.settings
+    chosen = _subscription(context)
+
+    def lease(limit: int) -> list[Record]:
+        return database.run(lambda cursor: due.lease(cursor, slot.place, chosen.row_lanes, limit, settings.email_job_timeout_s, vault))
+
+    def on_revoke(partitions: Sequence[tuple[str, int]]) -> None:
+        points.hit("in-revoke")
+
+    kafka = KafkaSource(
+        chosen,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=settings.kafka_group_id,
+        instance_id=f"{settings.worker_name}-{socket.gethostname()}-{context.slot}",
+        offset_reset=settings.kafka_offset_reset,
+        max_poll_interval_s=settings.kafka_max_poll_interval_ms / 1000,
+        client_settings=dict(settings.kafka_client),
+        on_revoke=on_revoke,
+    )
+    return CombinedSource(kafka, DueSource(lease, DUE_EVERY_S))
+
+
+def _subscription(context: RoleContext) -> Subscription:
+    settings = context.settings
+    topics: dict[Lane, str] = {
+        "high": ",".join(settings.kafka_topic_email_jobs_high),
+        "normal": ",".join(settings.kafka_topic_email_jobs),
+        "bulk": ",".join(settings.kafka_topic_email_jobs_bulk),
+    }
+    ours = (settings.kafka_topic_email_events, settings.email_dead_letter_queue, *settings.webhook_topics.values())
+    return subscription(context.slot, context.workers, settings.express_workers, topics, ours)
+
+
+def _open_composer(settings: "Settings", shelf: Shelf, log: FlightLog) -> Composer:
+    sender = Address(settings.email_from_address, settings.email_from_name) if settings.email_from_address else None
+    reply_to = Address(settings.email_reply_to) if settings.email_reply_to else None
+    redirect = Address(settings.email_recipient_redirect) if settings.email_recipient_redirect else None
+    return Composer(Renderer(), shelf, log, sender, reply_to, redirect)
+
+
+def _routing(settings: "Settings") -> tuple[Mode, tuple[str, ...]]:
+    order = (settings.email_provider_primary, settings.email_provider_fallback)
+    mode: Mode = "primary" if settings.email_routing == "primary" else "weighted"
+    return mode, tuple(name for name in order if name)
+
+
+class _Esps:
+    """One adapter per account, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], Esp] = {}
+
+    def of(self, account: Account) -> Esp:
+        key = (account.provider, account.tenant)
+        if key not in self._known:
+            self._known[key] = esp_base.load(account)
+        return self._known[key]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

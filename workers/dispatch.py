@@ -1,0 +1,85 @@
+"""Dispatch: the verb `route` of the delivery loop. Each message gets an account; requests are prepared, none leaves."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+from mail.account import Account
+from mail.ids import cohort_id
+from mail.outcome import Verdict
+from routing.mailbox_provider import mailbox_provider
+from routing.router import PROVIDER_ABSENT, Router, Wish
+from routing.snapshot import SnapshotReader
+from workers.judgement import RetryPolicy
+from workers.letter import Letter, dead
+from workers.sending import Departure, Sender
+
+
+class Dispatcher:
+    def __init__(self, router: Router, snapshot: SnapshotReader, sender: Sender, policy: RetryPolicy, now: Callable[[], datetime]):
+        self._router = router
+        self._snapshot = snapshot
+        self._sender = sender
+        self._policy = policy
+        self._now = now
+
+    def route(self, letters: Sequence[Letter]) -> list[Departure]:
+        """Choose an account for each letter, by weights; what no ESP can take now waits, or dies with the reason."""
+        self._choose(letters, {})
+        return self.prepare(letter for letter in letters if letter.fate is None)
+
+    def prepare(self, letters: Iterable[Letter]) -> list[Departure]:
+        """The requests of routed letters, grouped by account."""
+        by_account: dict[tuple[str, int], tuple[Account, list[Letter]]] = {}
+        for letter in letters:
+            assert letter.account and letter.message
+            by_account.setdefault((letter.account.provider, letter.account.tenant), (letter.account, []))[1].append(letter)
+        departures: list[Departure] = []
+        for account, group in by_account.values():
+            departures += self._sender.prepare(account, [x.message for x in group if x.message])
+        return departures
+
+    def _choose(self, letters: Sequence[Letter], excluded: dict[str, frozenset[str]]) -> None:
+        """Route, look which messages their ESP cannot express, and route those again without it; each round excludes one more ESP."""
+        while letters:
+            routing = self._router.route([self._wish(x, excluded.get(x.attempt_id, frozenset())) for x in letters], self._snapshot.read())
+            for index, reason in routing.unroutable.items():
+                self._give_up(letters[index], reason)
+            again: list[Letter] = []
+            for route in routing.routes:
+                again += self._settle(route.account, [letters[n] for n in route.indices], excluded)
+            letters = again
+
+    def _settle(self, account: Account, letters: Sequence[Letter], excluded: dict[str, frozenset[str]]) -> list[Letter]:
+        """Letters stay with the account, or are to be routed again because its ESP cannot express them."""
+        again = []
+        for letter in letters:
+            assert letter.message
+            reason = self._sender.unsupported(account, letter.message)
+            tried = excluded.get(letter.attempt_id, frozenset())
+            if reason is None:
+                self._seat(letter, account)
+            elif account.provider in tried:  # it came back, so no other ESP is left
+                letter.fate = dead("rejected", f"no ESP can express this message, last {account.provider}: {reason}")
+            else:
+                excluded[letter.attempt_id] = tried | {account.provider}
+                again.append(letter)
+        return again
+
+    def _seat(self, letter: Letter, account: Account) -> None:
+        job = letter.job
+        stream = "marketing" if letter.is_marketing else "transactional"
+        period = f"batch:{job.batch_id}" if job.batch_id else datetime.now(UTC).strftime("%Y-%m-%dT%H")
+        letter.account = account
+        letter.cohort_id = cohort_id(job.tenant, stream, period)
+
+    def _wish(self, letter: Letter, cannot: frozenset[str]) -> Wish:
+        letter.mailbox_provider = mailbox_provider(letter.job.recipient.email)
+        refused = frozenset({letter.last_provider}) if letter.last_provider else frozenset()
+        return Wish(letter.job.tenant, letter.mailbox_provider, letter.job.provider, cannot or refused)
+
+    def _give_up(self, letter: Letter, reason: str) -> None:
+        if reason == PROVIDER_ABSENT:
+            pin = letter.job.provider
+            letter.fate = dead("invalid-job", f"provider: there is no account at {pin}; set its credentials or drop the pin")
+        else:
+            letter.fate = self._policy.wait(letter, Verdict.UNAVAILABLE, f"no ESP can take it now: {reason}", self._now())

@@ -1,0 +1,171 @@
+"""The keeper role: one per host. Renews the host's lease, settles what nobody else will, sweeps the outbox, keeps the tables in shape.
+
+It sends no mail and decides nothing about an email without evidence.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import telemetry.log
+from db import housekeeping, outbox, partitions, slots
+from db.connection import Database
+from db.outbox import Posting
+from mail.errors import StoreUnavailable
+from workers import flight_log, settlement
+from workers.base import RoleContext
+from workers.connections import host_name, open_database, open_publisher
+from workers.publisher import Publisher
+from workers.shared import HostLease
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+log = telemetry.log.get("workers.keeper")
+
+LEASE_S = 60.0
+STALE_OUTBOX_S = 15.0
+OUTBOX_PAGE = 50
+PARTITION_DAYS = 7
+TURN_S = 0.5
+
+
+class Chore(NamedTuple):
+    """Something that is done every so often; it raises StoreUnavailable where it must be tried again."""
+
+    name: str
+    every_s: float
+    do: Callable[[], None]
+
+
+class Keeper:
+    """`others_margin_s`: how long after its lease a lost host's last request can still be on its way."""
+
+    def __init__(self, settings: "Settings", database: Database, publisher: Publisher, lease: HostLease):
+        self._settings = settings
+        self._database = database
+        self._publisher = publisher
+        self._lease = lease
+        self._host = host_name(settings)
+        self._boot_id = flight_log.boot_id()
+        self._published: list[str] = []
+        self._under_way: set[str] = set()
+
+    def chores(self) -> list[Chore]:
+        """What this host needs, the most urgent first."""
+        return [
+            Chore("renew the host's lease", 10.0, self.renew_lease),
+            Chore("sweep the outbox", 5.0, self.sweep_outbox),
+            Chore("settle lost hosts", 15.0, self.settle_lost_hosts),
+            Chore("wake forgotten rows", 30.0, lambda: self._count("woke forgotten rows", housekeeping.wake_forgotten)),
+            Chore("sweep payloads", 60.0, lambda: self._count("swept payloads", housekeeping.sweep_payloads)),
+            Chore("make partitions", 3600.0, self.make_partitions),
+            Chore("drop what is too old", 6 * 3600.0, self.retire),
+        ]
+
+    def renew_lease(self) -> None:
+        """Tell the database, and then this host's workers, that the host lives. Counted from before the question was asked."""
+        deadline_ns = time.monotonic_ns() + int(LEASE_S * 1e9)
+        self._database.run(lambda cursor: slots.renew_host_lease(cursor, self._host, self._boot_id, LEASE_S))
+        self._lease.hold_until(deadline_ns)
+
+    def settle_missing_slots(self) -> None:
+        """Slots that this supervisor no longer has, because it was started with fewer workers."""
+        for slot in self._database.run(lambda cursor: slots.find(cursor, self._host)):
+            if slot >= self._settings.worker_concurrency:
+                self._settle_and_forget(slot)
+
+    def settle_lost_hosts(self) -> None:
+        """Hosts whose lease ran out so long ago that none of their requests can be on its way: what they left open is uncertain."""
+        margin_s = self._settings.esp_timeout_s + 10.0
+        for host in self._database.run(lambda cursor: slots.find_lost_hosts(cursor, margin_s)):
+            if host == self._host:
+                continue
+            for slot in self._database.run(partial(slots.find, host=host)):
+                doubted = settlement.doubt_all(
+                    self._database, host, slot, self._boot_id, os.getpid(), self._settings.kafka_topic_email_events
+                )
+                log.error("a host is lost: what it had open is uncertain", host=host, slot=slot, uncertain=doubted)
+            self._database.run(partial(slots.forget_host, host=host, margin_s=margin_s))
+
+    def sweep_outbox(self) -> None:
+        """Publish what its worker could not; delete what the broker has."""
+        self._publisher.poll()
+        done, self._published = self._published, []
+        self._database.run(lambda cursor: outbox.delete(cursor, done))
+        self._under_way.difference_update(done)
+        for posting in self._database.run(lambda cursor: outbox.find_stale(cursor, STALE_OUTBOX_S, OUTBOX_PAGE)):
+            if posting.id not in self._under_way:
+                self._publish(posting)
+
+    def make_partitions(self) -> None:
+        self._database.run(lambda cursor: partitions.make_ahead(cursor, PARTITION_DAYS))
+
+    def retire(self) -> None:
+        """Drop partitions and forget keys that are older than the settings keep them."""
+        today = datetime.now(UTC).date()
+        settings = self._settings
+        for table, days in (
+            ("email_jobs", settings.retention_jobs_days),
+            ("email_attempts", settings.retention_jobs_days),
+            ("email_tracking", settings.retention_tracking_days),
+        ):
+            dropped = self._database.run(partial(partitions.drop_before, table=table, day=today - timedelta(days=days)))
+            if dropped:
+                log.info("dropped partitions that are too old", table=table, partitions=dropped)
+        self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
+
+    def _settle_and_forget(self, slot: int) -> None:
+        settings = self._settings
+        claim = settlement.take_over(
+            self._database, settings.state_dir, self._host, slot, self._boot_id, os.getpid(), settings.kafka_topic_email_events
+        )
+        self._database.run(lambda cursor: slots.forget(cursor, claim.slot))
+        settlement.flight_path(settings.state_dir, slot).unlink(missing_ok=True)
+        log.info("settled a slot that is no longer used", slot=slot)
+
+    def _publish(self, posting: Posting) -> None:
+        pairs = [(key.encode() if key else None, value.encode()) for key, value in zip(posting.keys, posting.values, strict=True)]
+        if self._publisher.publish(posting.topic, pairs, partial(self._note, posting.id)):
+            self._under_way.add(posting.id)
+
+    def _note(self, posting_id: str, is_delivered: bool) -> None:
+        if is_delivered:
+            self._published.append(posting_id)
+        else:
+            self._under_way.discard(posting_id)
+
+    def _count(self, message: str, work: Callable[..., int]) -> None:
+        touched = self._database.run(work)
+        if touched:
+            log.info(message, rows=touched)
+
+
+def run(context: RoleContext) -> None:
+    """The role: the lease first, then the slots that nobody owns, then every chore in its time."""
+    database = open_database(context.settings, context.name)
+    publisher = open_publisher(context.settings, context.name)
+    keeper = Keeper(context.settings, database, publisher, context.shared.lease)
+    chores = [Chore("settle slots that are no longer used", float("inf"), keeper.settle_missing_slots), *keeper.chores()]
+    due_at_s = {chore.name: 0.0 for chore in chores}
+    while not context.is_draining():
+        context.beat("keeping", 60.0)
+        for chore in chores:
+            if time.monotonic() >= due_at_s[chore.name]:
+                due_at_s[chore.name] = time.monotonic() + _do(chore)
+        context.wait(TURN_S)
+    publisher.close()
+    database.close()
+
+
+def _do(chore: Chore) -> float:
+    """Do it; returns in how many seconds it is due again."""
+    try:
+        chore.do()
+        return chore.every_s
+    except StoreUnavailable as error:
+        log.warning("a chore waits for the store", chore=chore.name, problem=str(error))
+        return min(chore.every_s, 2.0)
