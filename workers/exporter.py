@@ -19,7 +19,8 @@ from telemetry import log as logs
 from telemetry import metric_files
 from telemetry.health import Check, Health, Prober
 from telemetry.scrape import CONTENT_TYPE, GaugeSample, Scraper
-from workers import exporter_page
+from workers import exporter_page, ledger_gauges
+from workers.connections import open_database
 from workers.exporter_http import Page, PageServer, not_found
 from workers.heartbeat import Beat
 
@@ -169,11 +170,17 @@ def run(context: RoleContext) -> None:
 
 def _wire(context: RoleContext) -> Exporter:
     settings, heartbeats = context.settings, context.shared.heartbeats
+    # each in a thread of its own, so each with a connection of its own
+    ledger, probe = open_database(settings, context.name), open_database(settings, f"{context.name} check")
+    from_ledger = CachedGauges(lambda: ledger_gauges.read(ledger))
     return Exporter(
         metric_files.directory_in(settings.state_dir),
         settings.metrics_port,
-        gauges=lambda: worker_gauges(heartbeats.assigned(), time.monotonic_ns()),
-        checks={"workers": lambda: check_workers(heartbeats.assigned(), time.monotonic_ns())},
+        gauges=lambda: [*worker_gauges(heartbeats.assigned(), time.monotonic_ns()), *from_ledger()],
+        checks={
+            "workers": lambda: check_workers(heartbeats.assigned(), time.monotonic_ns()),
+            "database": lambda: ledger_gauges.check(probe),
+        },
         liveness={"supervisor": lambda: check_supervisor(heartbeats.assigned(), time.monotonic_ns())},
         host=settings.metrics_host,
         name=settings.worker_name,

@@ -46,12 +46,12 @@ def kill_blows(now_s: float) -> list[Blow]:
     return [Blow(Signals.SIGKILL, now_s)]
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
-    """A slot of a role. `pid` 0 = no process. `early_deaths` counts processes in a row that recorded nothing before they died.
+    """A slot of a role. `pid` 0 = no process; `workers` is how many slots the role had when it was forked.
 
-    `blows` are the signals still to come to the living process; `is_asked_to_leave` tells a death that we wished from a crash;
-    a member that is not `is_wanted` is not started again.
+    `early_deaths` counts processes in a row that recorded nothing before they died. `blows` are the signals still to come to
+    the living process; `is_asked_to_leave` tells a death that we wished from a crash; who is not `is_wanted` is not started again.
     """
 
     role: Role
@@ -59,6 +59,7 @@ class Member:
     cell: Cell
     pid: int = 0
     incarnation: int = 0
+    workers: int = 0
     starts: int = 0
     started_at_s: float = 0.0
     start_after_s: float = 0.0

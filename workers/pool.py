@@ -64,8 +64,8 @@ class Pool:
         for slot in range(count):
             if slot in have:
                 have[slot].is_wanted = True  # one that still drains is started again when it has gone
-            else:
-                self._add(role, slot)
+            elif not self._add(role, slot):
+                break
         for slot, member in have.items():
             if slot >= count and member.is_wanted:
                 self._dismiss(member, drain_limit_s)
@@ -74,15 +74,16 @@ class Pool:
         """How many processes of a role there should be."""
         return sum(member.is_wanted for member in self.members if member.role.name == role.name)
 
-    def _add(self, role: Role, slot: int) -> None:
+    def _add(self, role: Role, slot: int) -> bool:
         used = {member.cell.index for member in self.members}
         free = next((index for index in range(CELLS) if index not in used), None)
         if free is None:
             log.error("no room for another process", role=role.name, slot=slot, most=CELLS)
-            return
+            return False
         cell = self._heartbeats.cell(free)
         cell.assign(role.name, slot)
         self.members.append(Member(role, slot, cell))
+        return True
 
     def _dismiss(self, member: Member, drain_limit_s: float) -> None:
         member.is_wanted = False
@@ -107,6 +108,7 @@ class Pool:
     def _start(self, member: Member) -> None:
         # the wall clock orders incarnations across supervisors, the + 1 where it stands still or was set back
         member.incarnation = max(member.incarnation + 1, self._system.time_ms())
+        member.workers = self.wanted(member.role)
         member.cell.expect(member.incarnation, member.starts, member.early_deaths, START_LIMIT_S)
         try:
             pid = self._system.fork(member)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from intake.lanes import subscription
+
 if TYPE_CHECKING:
     from config.settings import Settings
     from workers.base import RoleContext
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Role:
     """A kind of process. `module` has `run(context)`; `how_many(settings)` says how many run; the one that `is_scaled` is
-    what `--workers`, TTIN and TTOU speak of."""
+    what `--workers`, TTIN and TTOU speak of. `duty(settings, slot, workers)` is what a slot does among so many: where their
+    number changes, the processes whose duty is another now are replaced."""
 
     name: str
     module: str
     how_many: Callable[[Settings], int]
     is_scaled: bool = False
+    duty: Callable[[Settings, int, int], object] = lambda settings, slot, workers: None
 
     def load(self) -> Callable[[RoleContext], None]:
         """Import the role's module, and the one that wires it where it has one ("<module>_wiring"): once for all processes,
@@ -44,8 +48,12 @@ def _delivery_workers(settings: Settings) -> int:
     return settings.worker_concurrency
 
 
+def _lanes(settings: Settings, slot: int, workers: int) -> object:
+    return subscription(slot, workers, settings.express_workers, {}).row_lanes
+
+
 ROLES = (
-    Role("delivery", "workers.delivery", _delivery_workers, is_scaled=True),
+    Role("delivery", "workers.delivery", _delivery_workers, is_scaled=True, duty=_lanes),
     Role("balancer", "workers.balancer", _one),
     Role("keeper", "workers.keeper", _one),
     Role("exporter", "workers.exporter", _one),

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from signal import Signals
 from typing import NoReturn
@@ -25,11 +24,11 @@ STOPPED_BY_SIGNAL = -1
 _ENDING = (Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT)
 
 
-def run_in_child(work: Callable[[], object], what: str, limit_s: float) -> int:
+def run_in_child(work: Callable[[], str | None], what: str, limit_s: float) -> int:
     """Do `work` in a child and wait for it; signals must be blocked (signals.block_served).
 
-    Returns EXIT_DONE, or EXIT_CANNOT_START where the work raised, died or took longer than `limit_s` (the reason is logged),
-    or STOPPED_BY_SIGNAL where the supervisor was asked to end meanwhile.
+    `work` returns None, or what is wrong. Returns EXIT_DONE, or EXIT_CANNOT_START where something was, or where the work raised,
+    died or took longer than `limit_s` (the reason is logged), or STOPPED_BY_SIGNAL where the supervisor was asked to end meanwhile.
     """
     sys.stdout.flush()
     supervisor_pid = os.getpid()
@@ -39,30 +38,24 @@ def run_in_child(work: Callable[[], object], what: str, limit_s: float) -> int:
     return _wait_for(pid, what, limit_s)
 
 
-def _be_the_child(work: Callable[[], object], what: str, supervisor_pid: int) -> NoReturn:
+def _be_the_child(work: Callable[[], str | None], what: str, supervisor_pid: int) -> NoReturn:
     code = EXIT_CANNOT_START
     try:
         die_with(supervisor_pid)
         restore_defaults()
         faulthandler.enable()
         gc.enable()
-        work()
-        code = EXIT_DONE
+        problem = work()
+        if problem is None:
+            code = EXIT_DONE
+        else:
+            log.error("could not start", task=what, problem=problem)
     except StoreUnavailable as error:
         log.error("could not start: the database does not answer", task=what, problem=str(error))
-    except SystemExit as leaving:
-        code = EXIT_DONE if leaving.code in (None, 0) else EXIT_CANNOT_START
-        if isinstance(leaving.code, str):
-            log.error("could not start", task=what, problem=leaving.code)
-    except Exception as error:
-        log.error("could not start", task=what, problem=str(error), kind=type(error).__name__, where=_last_line(error))
+    except BaseException:  # the one place that may: the process ends here whatever it was
+        log.exception("could not start", task=what)
     finally:
         leave(code)
-
-
-def _last_line(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 def _wait_for(pid: int, what: str, limit_s: float) -> int:

@@ -65,7 +65,8 @@ class Supervisor:
         self._around = around
         self._run_of = {role.name: role.load() for role in roles}
         self._pool = Pool(shared.heartbeats, self._system(), around.tidy)
-        self._rollout: Rollout | None = None
+        self._rollout = Rollout(self._pool)
+        self._is_reloading = False
         self._doing = "starting"
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._state_file = StateFile(settings.state_dir)
@@ -118,7 +119,7 @@ class Supervisor:
     @property
     def _is_settling(self) -> bool:
         # a first beat cannot wake us, so look more often while one is awaited
-        return not self._is_ending and (self._rollout is not None or not self._around.announcer.is_ready)
+        return not self._is_ending and (not self._rollout.is_done or not self._around.announcer.is_ready)
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,6 @@ class Supervisor:
 
     def _begin_to_end(self, doing: str) -> None:
         self._doing = doing
-        self._rollout = None
         self._around.announcer.stopping()
 
     def _reload(self) -> None:
@@ -147,7 +147,8 @@ class Supervisor:
             self._settings = settings
             self._around.configure_log(settings)
             self._resize()
-            self._rollout = Rollout(self._pool, settings.drain_timeout_s)
+            self._rollout.add(self._pool.members)
+            self._is_reloading = True
             log.info("settings reloaded: replacing the processes one by one", processes=self._rollout.left)
         elif self._around.announcer.is_ready:
             self._around.announcer.ready()
@@ -179,6 +180,14 @@ class Supervisor:
                 count = max(FEWEST_SCALED, self._pool.wanted(role) + change)
                 self._pool.resize(role, count, self._settings.drain_timeout_s)
                 log.info("number of processes changed", role=role.name, wanted=self._pool.wanted(role))
+                self._rollout.add(member for member in self._pool.members if self._has_other_duty(member, role))
+
+    def _has_other_duty(self, member: Member, role: Role) -> bool:
+        """Would a process that is forked now in this slot do something else than the one that lives there?"""
+        if member.role.name != role.name or not member.is_wanted:
+            return False
+        now = role.duty(self._settings, member.slot, self._pool.wanted(role))
+        return now != role.duty(self._settings, member.slot, member.workers)
 
     def _dump(self) -> None:
         now_ns = time.monotonic_ns()
@@ -205,11 +214,11 @@ class Supervisor:
             self._pool.resize(role, role.how_many(self._settings), self._settings.drain_timeout_s)
 
     def _advance_rollout(self) -> None:
-        if self._rollout is None:
+        if self._is_ending:
             return
-        self._rollout.advance()
-        if self._rollout.is_done:
-            self._rollout = None
+        self._rollout.advance(self._settings.drain_timeout_s)
+        if self._is_reloading and self._rollout.is_done:
+            self._is_reloading = False
             self._around.announcer.ready()
             log.info("all processes have the new settings")
 
@@ -269,7 +278,7 @@ class Supervisor:
                 settings=self._settings,
                 role=role.name,
                 slot=member.slot,
-                workers=self._pool.wanted(role),
+                workers=member.workers,
                 incarnation_hint=member.incarnation,
                 shared=self._shared,
                 cell=member.cell,

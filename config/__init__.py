@@ -1,0 +1,1 @@
+"""Settings: read once, checked at once, then frozen. Read by the supervisor, manage.py, workers and operations only."""

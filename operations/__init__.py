@@ -1,0 +1,1 @@
+"""What an operator types: one file per group of manage.py's commands."""

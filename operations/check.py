@@ -1,0 +1,101 @@
+"""`manage.py check`: can this machine do its work? Every dependency is asked once; each line says what to do where it cannot."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from config.settings import Settings
+from db import migrate, queries
+from db.connection import Database
+from esp.base import load
+from esp.http import Exchange
+from mail.account import Account
+from mail.errors import StoreUnavailable
+from mail.outcome import NoReply
+from operations import kafka_topics, screen
+from operations.store import open_database
+
+
+class Finding(NamedTuple):
+    """`is_good` None = worth knowing, no reason to stop."""
+
+    is_good: bool | None
+    subject: str
+    words: str
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("check", help="ask every dependency whether this machine can do its work")
+    command.set_defaults(run=run)
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    findings = list(find(settings))
+    for finding in findings:
+        print(screen.verdict(*finding))
+    failed = sum(finding.is_good is False for finding in findings)
+    print(f"\n{failed} of {len(findings)} checks failed" if failed else "\nready")
+    return 1 if failed else 0
+
+
+def find(settings: Settings) -> Iterator[Finding]:
+    """All findings, in the order in which the program needs things."""
+    yield from _state_dir(settings)
+    yield from _database(settings)
+    yield from (Finding(*row) for row in kafka_topics.find(settings))
+    yield from _accounts(settings)
+    for notice in settings.notices():
+        yield Finding(None, "settings", notice)
+
+
+def _state_dir(settings: Settings) -> Iterator[Finding]:
+    folder = settings.state_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(True, "state", f"{folder} can be written")
+    else:
+        yield Finding(False, "state", f"{folder} cannot be written; give it to this user or set STATE_DIR")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    database = open_database(settings, "check")
+    where = f"{settings.db_host}:{settings.db_port}/{settings.db_name}"
+    try:
+        problem = migrate.difference(database)
+        yield Finding(problem is None, "database", problem or f"{where} answers, tables complete")
+        if problem is None:
+            database.run(queries.check)
+            yield Finding(True, "statements", f"Postgres understands all {len(queries.statements())}")
+        yield from _replica(database)
+    except StoreUnavailable as error:
+        yield Finding(False, "database", f"{where}: {error}; check the DB_ settings and that the server runs")
+    finally:
+        database.close()
+
+
+def _replica(database: Database) -> Iterator[Finding]:
+    standbys, commit = database.read("SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit')")[0]
+    if not standbys:
+        yield Finding(None, "replica", "no synchronous replica: losing this database server would forget the newest claims")
+    if commit == "off":
+        yield Finding(False, "commit", "synchronous_commit is off: a crash of Postgres would forget sent mail; set it to on")
+
+
+def _accounts(settings: Settings) -> Iterator[Finding]:
+    if not settings.accounts:
+        yield Finding(False, "providers", "no ESP is on; set the credentials of at least one, see .env.example")
+        return
+    exchange = Exchange(4, settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    for account in settings.accounts:
+        yield _account(exchange, account)
+    exchange.close()
+
+
+def _account(exchange: Exchange, account: Account) -> Finding:
+    ((_, reply),) = exchange.send_all([load(account).health()], lambda request: True)
+    if isinstance(reply, NoReply):
+        return Finding(False, account.provider, f"{account.base_url} does not answer: {reply.error}")
+    if reply.status == 200:
+        return Finding(True, account.provider, "answers, and takes the credentials")
+    return Finding(False, account.provider, f"refuses the credentials or the request: HTTP {reply.status}")

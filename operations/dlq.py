@@ -1,0 +1,57 @@
+"""`manage.py dlq list|show`: what was not sent, and why. A dead letter keeps its original bytes."""
+
+import argparse
+import sys
+
+from config.settings import Settings
+from db.connection import fetch
+from db.queries import sql
+from operations import screen
+from operations.store import open_database
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    group = commands.add_parser("dlq", help="list the dead letters, or show one").add_subparsers(required=True)
+    listing = group.add_parser("list", help="the newest dead letters, and how many there are by reason")
+    listing.add_argument("--reason", help="only this reason")
+    listing.add_argument("--limit", type=int, default=20)
+    listing.set_defaults(run=show_list)
+    one = group.add_parser("show", help="one dead letter, with its original bytes")
+    one.add_argument("id", help="its id, or the beginning of it")
+    one.add_argument("--raw", action="store_true", help="write the original bytes and nothing else")
+    one.set_defaults(run=show_one)
+
+
+def show_list(settings: Settings, arguments: argparse.Namespace) -> int:
+    database = open_database(settings, "dlq")
+    counts = database.read(sql("count_dead_letters"))
+    if not counts:
+        print("no dead letters")
+        return 0
+    values = {"reason": arguments.reason, "limit": arguments.limit}
+    rows = database.read(sql("list_dead_letters"), values)
+    lines = [
+        (id_[:8], reason, job_id or "–", attempts, f"{at:%Y-%m-%d %H:%M:%S}", error)
+        for id_, reason, error, job_id, _, attempts, at, _ in rows
+    ]
+    print(screen.table(("id", "reason", "job", "tries", "when (UTC)", "error"), lines, widest=70))
+    print("\n" + ", ".join(f"{count} {reason}" for reason, count in counts))
+    return 0
+
+
+def show_one(settings: Settings, arguments: argparse.Namespace) -> int:
+    database = open_database(settings, "dlq")
+    rows = database.run(lambda cursor: fetch(cursor, sql("show_dead_letter"), {"prefix": f"{arguments.id}%"}))
+    if len(rows) != 1:
+        print(f"{arguments.id}: {'several dead letters begin so, give more of the id' if rows else 'no such dead letter'}", file=sys.stderr)
+        return 1
+    names = ("id", "reason", "error", "job", "tenant", "row", "index", "source", "value", "tries", "when", "replayed")
+    letter = dict(zip(names, rows[0], strict=True))
+    value = bytes(letter.pop("value") or b"")
+    if arguments.raw:
+        sys.stdout.buffer.write(value)
+        return 0
+    for name, word in letter.items():
+        print(f"{name:<9} {'–' if word is None else word}")
+    print(f"\n{len(value)} original bytes:\n{value.decode(errors='backslashreplace')}")
+    return 0

@@ -1,0 +1,27 @@
+"""The numbers that only the ledger knows, for the metrics page: what is due, what waits, what is in doubt."""
+
+from collections.abc import Iterator
+
+from db.connection import Database
+from db.queries import sql
+from telemetry.scrape import GaugeSample
+
+LANES = ("high", "normal", "bulk")
+
+
+def read(database: Database) -> Iterator[GaugeSample]:
+    """One reading; raises StoreUnavailable. A lane or provider without rows counts 0, for a number that vanishes looks like a failure."""
+    waiting = {lane: (count, age_s) for lane, count, age_s in database.read(sql("count_waiting"))}
+    for lane in LANES:
+        count, age_s = waiting.get(lane, (0, 0.0))
+        yield GaugeSample("email_due_rows", {"lane": lane}, float(count))
+        yield GaugeSample("email_oldest_unsent_seconds", {"lane": lane}, float(age_s))
+    for provider, count in database.read(sql("count_uncertain")):
+        yield GaugeSample("email_uncertain", {"provider": provider}, float(count))
+    yield GaugeSample("email_outbox_rows", {}, float(database.read(sql("count_outbox"))[0][0]))
+
+
+def check(database: Database) -> str | None:
+    """Does the database answer? Raises StoreUnavailable, which is the answer no."""
+    database.read("SELECT 1")
+    return None
