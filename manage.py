@@ -15,8 +15,11 @@ EXIT_NO_STORE, EXIT_BAD_SETTINGS = 3, 4
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands; settings come from the environment and ./.env, as for supervisor.py."""
-    made = argparse.ArgumentParser(prog="manage.py", description=__doc__, epilog="Settings come from the environment and ./.env.")
+    """All commands; settings come from where it finds them, as for supervisor.py."""
+    made = argparse.ArgumentParser(
+        prog="manage.py", description=__doc__, epilog="Settings come from the environment, then from the file that --env-file names."
+    )
+    made.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE", help="more settings, NAME=value lines (default: .env)")
     commands = made.add_subparsers(required=True, metavar="GROUP")
     for group in GROUPS:
         group.add_to(commands)
@@ -26,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = parser().parse_args()
     try:
-        settings = load_settings(os.environ, Path(".env"))
+        settings = load_settings(os.environ, arguments.env_file)
         code: int = arguments.run(settings, arguments)
         return code
     except BadSettings as error:

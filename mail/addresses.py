@@ -37,12 +37,14 @@ def read_address(raw: object, path: str) -> Address:
     raise InvalidJob("invalid-job", f"{path}: must be an address: a string or an object with email and name")
 
 
-def read_addresses(raw: object, path: str) -> tuple[Address, ...]:
-    """A list of addresses, or a single one; null, "" and [] are none. Raises as `read_address` does."""
+def read_addresses(raw: object, path: str, at_most: int) -> tuple[Address, ...]:
+    """A list of addresses, or a single one; null, "" and [] are none. Raises as `read_address` does, and invalid-job for too many."""
     if raw is None or raw == "":
         return ()
     if not isinstance(raw, list):
         return (read_address(raw, path),)
+    if len(raw) > at_most:  # before the work of reading them
+        raise InvalidJob("invalid-job", f"{path}: must have at most {at_most} addresses")
     return tuple([read_address(one, f"{path}[{index}]") for index, one in enumerate(raw)])
 
 

@@ -21,7 +21,7 @@ from mail.message import Address, Attachment
 _TOP = spelling("BatchID", "MessageID", "UserID", "body")
 _BODY = spelling(
     *("From", "ReplyTo", "To", "Cc", "Bcc", "Subject", "TextBody", "HtmlBody", "Content", "Attachments", "Headers", "custom_args"),
-    *("Sections", "Categories", "Personalizations", "Substitutions"),
+    *("Sections", "Categories", "Personalizations"),
 )
 _EMAIL = spelling("To", "Cc", "Bcc", "Subject", "Substitutions")
 _PART = spelling("type", "value")
@@ -52,7 +52,6 @@ class _Body(msgspec.Struct, frozen=True, rename="pascal"):
     sections: dict[str, Any] | None = None
     categories: str | list[str] | None = None
     personalizations: list[Any] | None = None
-    substitutions: dict[str, Any] | None = None
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -82,7 +81,6 @@ class Request(msgspec.Struct, frozen=True):
     text: str
     html: str
     sections: dict[str, str]
-    substitutions: dict[str, str]
     attachments: tuple[Attachment, ...]
     headers: tuple[tuple[str, str], ...]
     metadata: tuple[tuple[str, str], ...]
@@ -107,7 +105,7 @@ def read_request(document: Document, limits: DecodeLimits) -> Request:
         refuse_nul({name: value for name, value in fields.items() if name not in ("To", "Personalizations")}, "body")
     body = convert(fields, _Body, "body")
     origin, emails = _list_emails(body, limits)
-    sender, cc, bcc = _read_optional_address(body.sender, "body.From"), _addresses(body.cc, "body.Cc"), _addresses(body.bcc, "body.Bcc")
+    sender = _read_optional_address(body.sender, "body.From")
     text, html = _read_content(body)
     sections = read_texts(body.sections, "body.Sections")
     return Request(
@@ -116,13 +114,12 @@ def read_request(document: Document, limits: DecodeLimits) -> Request:
         batch_id=top.batch_id or 0,
         sender=sender,
         reply_to=_read_optional_address(body.reply_to, "body.ReplyTo"),
-        cc=cc,
-        bcc=bcc,
+        cc=_addresses(body.cc, "body.Cc", limits),
+        bcc=_addresses(body.bcc, "body.Bcc", limits),
         subject=read_subject(body.subject or "", "body.Subject", limits.max_subject),
         text=text,
         html=html,
         sections=sections,
-        substitutions=_read_substitutions(body.substitutions, "body.Substitutions"),
         attachments=_read_attachments(body.attachments),
         headers=read_headers(body.headers, "body.Headers"),
         metadata=read_metadata(read_texts(body.custom_args, "body.custom_args"), "body.custom_args"),
@@ -188,11 +185,11 @@ def _read_recipients(
     request: Request, email: _Email, path: str, limits: DecodeLimits
 ) -> tuple[tuple[Address, ...], tuple[Address, ...], tuple[Address, ...]]:
     to_path = path if request.origin == "body.To" else f"{path}.To"
-    to = _addresses(email.to, to_path)
+    to = _addresses(email.to, to_path, limits)
     if not to:
         raise InvalidJob("invalid-job", f"{to_path}: is missing")
-    cc = request.cc if email.cc is None else request.cc + _addresses(email.cc, f"{path}.Cc")
-    bcc = request.bcc if email.bcc is None else request.bcc + _addresses(email.bcc, f"{path}.Bcc")
+    cc = request.cc if email.cc is None else request.cc + _addresses(email.cc, f"{path}.Cc", limits)
+    bcc = request.bcc if email.bcc is None else request.bcc + _addresses(email.bcc, f"{path}.Bcc", limits)
     if len(to) + len(cc) + len(bcc) > limits.max_recipients:
         raise InvalidJob("invalid-job", f"{to_path}: To, Cc and Bcc must have at most {limits.max_recipients} addresses together")
     return without_repeats(to, cc, bcc)
@@ -203,7 +200,7 @@ def _read_inline(request: Request, email: _Email, path: str, limits: DecodeLimit
     if not subject:
         raise InvalidJob("invalid-job", f"{path}.Subject: is missing, here and in the body")
     own = _read_substitutions(email.substitutions, f"{path}.Substitutions")
-    return Inline(subject, request.text, request.html, request.substitutions | own, request.sections)
+    return Inline(subject, request.text, request.html, own, request.sections)
 
 
 def _read_substitutions(raw: dict[str, Any] | None, path: str) -> dict[str, str]:
@@ -244,8 +241,9 @@ def _read_optional_address(raw: Any, path: str) -> Address | None:
     return None if raw is None or raw == "" else read_address(_spell_address(raw), path)
 
 
-def _addresses(raw: Any, path: str) -> tuple[Address, ...]:
-    return read_addresses([_spell_address(one) for one in raw] if isinstance(raw, list) else _spell_address(raw), path)
+def _addresses(raw: Any, path: str, limits: DecodeLimits) -> tuple[Address, ...]:
+    spelled = [_spell_address(one) for one in raw] if isinstance(raw, list) else _spell_address(raw)
+    return read_addresses(spelled, path, limits.max_recipients)
 
 
 def _spell_address(raw: Any) -> Any:

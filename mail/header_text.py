@@ -46,13 +46,13 @@ def refuse_controls(text: str, path: str) -> None:
 
 def read_display_name(text: str, path: str) -> str:
     """A person's name, NFC-normalised and without blanks around it; raises InvalidJob (header-injection, invalid-address, invalid-job)."""
+    if len(text) > MAX_DISPLAY_NAME:  # first, because normalising a long run of combining marks takes quadratic time
+        raise InvalidJob("invalid-job", f"{path}: must have at most {MAX_DISPLAY_NAME} characters")
     if not text.isascii() or not text.isprintable():
         refuse_controls(text, path)
         if _INVISIBLE.search(text):
             raise InvalidJob("invalid-address", f"{path}: holds invisible or direction-changing characters, remove them")
         text = unicodedata.normalize("NFC", text)
-    if len(text) > MAX_DISPLAY_NAME:
-        raise InvalidJob("invalid-job", f"{path}: must have at most {MAX_DISPLAY_NAME} characters")
     return text.strip()
 
 

@@ -104,9 +104,11 @@ def _build(raw: _TemplateJob) -> Job:
 
 
 def _with_extras(job: Job, raw: _Extras, limits: DecodeLimits) -> Job:
-    _, cc, bcc = without_repeats(job.to, read_addresses(raw.cc, "cc"), read_addresses(raw.bcc, "bcc"))
-    if 1 + len(cc) + len(bcc) > limits.max_recipients:
-        raise InvalidJob("invalid-job", f"cc: recipient, cc and bcc must have at most {limits.max_recipients} addresses together")
+    at_most = limits.max_recipients
+    cc, bcc = read_addresses(raw.cc, "cc", at_most), read_addresses(raw.bcc, "bcc", at_most)
+    if 1 + len(cc) + len(bcc) > at_most:
+        raise InvalidJob("invalid-job", f"cc: recipient, cc and bcc must have at most {at_most} addresses together")
+    _, cc, bcc = without_repeats(job.to, cc, bcc)
     return msgspec.structs.replace(
         job,
         sender=_read_optional_address(raw.sender, "from"),

@@ -1,0 +1,48 @@
+# Everything a contributor types. Works as root and as an ordinary user; nothing outside this folder is changed.
+
+VENV := .venv
+RUN  := $(VENV)/bin/python
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+# a pyenv shim may exist for a version that is not there, so each candidate has to prove itself
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test integration chaos lint format clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## a whole world on loopback, mails sent through it, and what became of them
+	@$(RUN) -m sandbox.demo
+
+up: $(VENV)/installed ## the same world, kept up until Ctrl-C
+	@$(RUN) -m sandbox.up
+
+test: $(VENV)/installed ## quick tests, no server needed
+	@$(RUN) -m pytest -q -m "not integration and not chaos"
+
+integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs java and mvn)
+	@$(RUN) -m pytest -q -m "integration and not chaos"
+
+chaos: $(VENV)/installed ## kill processes at random and count what was lost or doubled
+	@$(RUN) -m pytest -q -m chaos
+
+lint: $(VENV)/installed ## style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/installed ## put the code into its usual shape
+	@$(RUN) -m ruff format .
+
+clean: ## throw away the virtual environment and every cache
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: requirements.txt requirements-dev.txt
+	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { \
+		echo "Python 3.11 to 3.14 with venv is needed (Debian, Ubuntu: apt install python3-venv); make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(RUN) -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@echo "installing requirements into $(VENV)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,276 @@
+"""Carries prepared requests to ESPs: a bounded pool of threads that do socket I/O only, on kept connections.
+
+It must never send a request twice (no retries, no redirects, no second try on a stale connection), never let one outlive its
+total deadline, and never let an exception out: whatever goes wrong is a NoReply that says whether a byte may have left.
+"""
+
+import math
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+import telemetry.log
+from esp.call import Answer, Call, Watchdog
+from mail.outcome import NoReply, Reply, Request
+
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+_USER_AGENT = "email-worker"
+_CLOSING_S = 5.0
+
+log = telemetry.log.get("esp.http")
+
+
+class Exchange:
+    """At most `connections` requests under way at once; threads start with the first of them.
+
+    `idle_s` maps an origin ("https://api.example.com") to the longest idling of its connections, where it is not 20 seconds.
+    `authorities` is a file of trusted certificates in place of the public ones.
+    """
+
+    def __init__(
+        self,
+        connections: int,
+        connect_timeout_s: float,
+        total_timeout_s: float,
+        *,
+        idle_s: Mapping[str, float] | None = None,
+        default_idle_s: float = 20.0,
+        authorities: Path | None = None,
+    ):
+        self._connections = connections
+        self._total_timeout_s = total_timeout_s
+        self._idle_s = dict(idle_s or {})
+        self._default_idle_s = default_idle_s
+        self._lines = _Lines(connections, connect_timeout_s, total_timeout_s, authorities)
+        self._waiting: SimpleQueue[Call | None] = SimpleQueue()
+        self._senders: list[Sender] = []
+        self._watchdog = Watchdog(total_timeout_s)
+        self._is_closed = False
+
+    def send_all(self, requests: Sequence[Request], on_leaving: Callable[[Request], bool]) -> Iterator[Answer]:
+        """Start all of them now; the iterator gives each request with its answer, as they complete, and is to be exhausted.
+
+        `on_leaving` is called once per request, in the sending thread, right before its first byte leaves, and must be quick;
+        never for a request whose connection could not be made. Where it says False (or raises), nothing is sent.
+        """
+        answers: SimpleQueue[Answer] = SimpleQueue()
+        calls = [self._call(request, on_leaving, answers) for request in requests]
+        self._start_senders(len(calls))
+        for call in calls:
+            self._waiting.put(call)
+        return _answers_to(calls, answers)
+
+    def close(self) -> None:
+        """Cut off what is under way, end the threads, close the connections."""
+        self._is_closed = True
+        for _ in self._senders:
+            self._waiting.put(None)
+        self._watchdog.close()
+        for sender in self._senders:
+            sender.join(_CLOSING_S)
+        if self._watchdog.ident is not None:
+            self._watchdog.join(_CLOSING_S)
+        self._lines.close()
+
+    def _call(self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]") -> Call:
+        idle_s = self._idle_s.get(_origin(request.url), self._default_idle_s)
+        return Call(request, on_leaving, answers, self._total_timeout_s, idle_s)
+
+    def _start_senders(self, calls: int) -> None:
+        if self._is_closed:
+            raise RuntimeError("this exchange is closed")
+        if self._watchdog.ident is None and calls:
+            self._watchdog.start()
+        while len(self._senders) < min(calls, self._connections):
+            sender = Sender(self._waiting, self._carry, f"esp-sender-{len(self._senders)}")
+            self._senders.append(sender)
+            sender.start()
+
+    def _carry(self, call: Call) -> None:
+        if self._is_closed:
+            call.hold_back("closed before it left")
+            return
+        self._watchdog.guard(call)
+        try:
+            answer: Reply | NoReply = self._lines.ask(call.request)
+        except (requests.RequestException, HTTPError, OSError) as error:
+            answer = NoReply(call.has_left, _words(error))
+        except Exception as error:
+            log.exception("request failed in an unexpected way", has_left=call.has_left, messages=len(call.request.messages))
+            answer = NoReply(call.has_left, _words(error))
+        self._watchdog.release(call)
+        call.land()
+        # a body that ends with its connection looks whole when the watchdog has cut it
+        call.settle(NoReply(call.has_left, call.end) if call.end else answer)
+
+
+class Sender(threading.Thread):
+    """Carries one call at a time, and lets the connection below it know which."""
+
+    def __init__(self, waiting: "SimpleQueue[Call | None]", carry: Callable[[Call], None], name: str):
+        super().__init__(name=name, daemon=True)
+        self.call: Call | None = None
+        self._waiting = waiting
+        self._carry = carry
+
+    def run(self) -> None:
+        while (call := self._waiting.get()) is not None:
+            self.call = call
+            self._carry(call)
+            self.call = None
+
+
+class _Lines:
+    """One session of kept connections per origin."""
+
+    def __init__(self, connections: int, connect_timeout_s: float, total_timeout_s: float, authorities: Path | None):
+        self._connections = connections
+        # the watchdog comes first; should it ever be late, no single read waits much longer
+        self._timeouts_s = (connect_timeout_s, total_timeout_s + 1.0)
+        self._authorities = authorities
+        self._sessions: dict[str, _Session] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, request: Request) -> Reply:
+        """Runs in a sending thread. Raises whatever requests, urllib3 or the socket raise."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare(request.method, request.url, {"User-Agent": _USER_AGENT, **request.headers}, data=request.body or None)
+        session = self._session(_origin(request.url))
+        with session.send(prepared, stream=True, timeout=self._timeouts_s, allow_redirects=False, proxies={}) as response:
+            body = response.raw.read(MAX_REPLY_BYTES, decode_content=True)
+            return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+    def close(self) -> None:
+        with self._lock:
+            for session in self._sessions.values():
+                session.close()
+
+    def _session(self, origin: str) -> "_Session":
+        with self._lock:
+            if origin not in self._sessions:
+                self._sessions[origin] = _Session(self._connections, self._authorities)
+            return self._sessions[origin]
+
+
+class _Session(requests.Session):
+    """Keeps connections and nothing else: no cookies, no redirects, no proxies or passwords from the environment."""
+
+    def __init__(self, connections: int, authorities: Path | None):
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(connections, authorities)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        # Even with allow_redirects=False requests 2.34 reads the whole body of a redirect to prepare the next request.
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, connections: int, authorities: Path | None):
+        # loaded once, not with every connection, which costs tens of milliseconds each
+        self._tls = ssl.create_default_context(cafile=str(authorities or DEFAULT_CA_BUNDLE_PATH))
+        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class _Connection(HTTPConnection):
+    """Shows its socket to the call that uses it, and asks that call before the first byte."""
+
+    # Never reconnect in the middle of a request: http.client would send the rest of the body down a fresh connection.
+    auto_open = 0
+    _rested_s = math.inf
+
+    def _new_conn(self) -> Any:
+        live = super()._new_conn()
+        self._rested_s = math.inf  # it rests only after its first reply
+        try:
+            _current_call().watch(live)  # before the TLS handshake, which can drip too
+        except OSError:
+            live.close()
+            raise
+        return live
+
+    def request(self, *args: Any, **options: Any) -> None:
+        call = _current_call()
+        if self.sock is not None and time.monotonic() - self._rested_s > call.idle_s:
+            self.close()  # the ESP may be closing it right now, and then a request that races it is in doubt
+        if self.sock is None:
+            self.connect()
+        call.watch(self.sock)
+        self.timeout = call.limit_s  # until now the connect time-out, far too short for a large body
+        super().request(*args, **options)
+
+    def send(self, data: Any) -> None:
+        call = _current_call()
+        if not call.has_left:
+            call.leave()
+        super().send(data)
+
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        if _current_call().has_left:
+            raise ConnectionAbortedError("a request leaves once")
+        super().putrequest(*args, **options)
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._rested_s = time.monotonic()
+        return response
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    """The same over TLS: the handshake belongs to connecting, so it comes before anything leaves."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _answers_to(calls: list[Call], answers: "SimpleQueue[Answer]") -> Iterator[Answer]:
+    try:
+        for _ in calls:
+            yield answers.get()
+    finally:
+        for call in calls:
+            call.hold_back("nobody waits for the answer any more")
+
+
+def _current_call() -> Call:
+    sender = threading.current_thread()
+    if not isinstance(sender, Sender) or sender.call is None:
+        raise RuntimeError("a connection is used outside a sending thread")
+    return sender.call
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

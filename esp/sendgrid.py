@@ -1,0 +1,162 @@
+"""SendGrid v3: one class, both directions.
+
+Small mails travel together as substitutions, larger ones through a pass-through template where the account names one, else
+alone, or with mails of the very same words (personalizations.py builds the bodies).
+It must never raise over what SendGrid answers, nor take anything but its 202 (or the empty 200 of a sandbox) for a yes.
+Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06), www.twilio.com/docs/sendgrid (2026-11).
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import orjson
+
+from esp import base
+from esp.personalizations import Manner, common, encode, manner_of
+from mail.account import Account
+from mail.message import Message
+from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
+
+LIMITS = base.Limits(
+    messages_per_request=1000,  # personalizations
+    recipients_per_request=1000,
+    recipients_per_message=1000,
+    request_bytes=30_000_000,
+    message_bytes=20_000_000,  # "under 30 MB", of which 20 are advised
+    idle_s=20.0,
+)
+_FORBIDDEN_HEADERS = frozenset(
+    {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"}
+    | {"to", "from", "subject", "reply-to", "cc", "bcc"}
+)
+_CULPRIT = re.compile(r"personalizations[.\[]([0-9]{1,4})\b")
+_TO = re.compile(r"personalizations[.\[][0-9]+\]?\.to\b(?:[.\[]([0-9]+))?")
+
+
+class Esp:
+    """Credentials: `api_key`; optionally `template_id`, a dynamic template of {{{subject}}}, {{{text}}} and {{{html}}}."""
+
+    limits = LIMITS
+
+    def __init__(self, account: Account, now: Callable[[], float] = time.time):
+        self._origin = account.base_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {account.credentials['api_key']}", "Accept": "application/json"}
+        self._template_id = account.credentials.get("template_id", "")
+        self._now = now
+
+    def unsupported(self, message: Message) -> str | None:
+        names = [name.lower() for name, _ in message.headers]
+        if forbidden := _FORBIDDEN_HEADERS.intersection(names):
+            return f"SendGrid does not let the header {min(forbidden)} be set"
+        if len(set(names)) < len(names):
+            return "SendGrid takes each header only once"
+        if not message.subject:
+            return "SendGrid needs a subject"
+        if base.recipients_of(message) > LIMITS.recipients_per_message:
+            return f"SendGrid takes {LIMITS.recipients_per_message} recipients a message"
+        if base.content_bytes(message) > LIMITS.message_bytes:
+            return f"SendGrid takes {LIMITS.message_bytes} bytes a message"
+        return None
+
+    def prepare(self, messages: Sequence[Message]) -> list[Request]:
+        """Mails share a request where everything that holds for a whole request is the same.
+
+        Labels never stop a mail: of its tags and metadata travels what SendGrid takes.
+        """
+        groups: dict[tuple[object, ...], tuple[Manner, list[Message]]] = {}
+        for message in messages:
+            manner = manner_of(message, self._template_id)
+            groups.setdefault(common(message, manner), (manner, []))[1].append(message)
+        return [request for manner, group in groups.values() for request in self._requests(manner, group)]
+
+    def interpret(self, request: Request, reply: Reply | NoReply) -> list[Outcome]:
+        if isinstance(reply, NoReply):
+            return base.unanswered(request, reply)
+        status = reply.status
+        if status == 202 or (status == 200 and not reply.body.strip()):  # 200: the sandbox, which delivers nothing
+            return base.outcomes(request, Verdict.ACCEPTED, message_id=reply.headers.get("x-message-id", "")[:255])
+        if status in (400, 413):
+            return _refused(request, reply)
+        if status in (401, 403):
+            return _not_allowed(request, reply)
+        if status in (404, 405, 406, 415):
+            return base.outcomes(request, Verdict.MISCONFIGURED, Blame.US, _words(reply))
+        if status == 429:
+            return base.outcomes(request, Verdict.THROTTLED, Blame.ESP, _words(reply), retry_after_s=self._wait_s(reply))
+        return base.unknown(request, reply)
+
+    def health(self) -> Request:
+        return Request("GET", f"{self._origin}/v3/scopes", self._headers, b"")
+
+    def _requests(self, manner: Manner, group: Sequence[Message]) -> Iterator[Request]:
+        headers = {**self._headers, "Content-Type": "application/json"}
+        first = group[0]
+        is_verbatim = manner is Manner.VERBATIM
+        shared_bytes = base.attachments_bytes(first) + (base.words_bytes(first) if is_verbatim else 0)
+        own_bytes = _nothing if is_verbatim else base.words_bytes
+        encode_all = partial(encode, manner=manner, template_id=self._template_id)
+        for messages, body in base.bodies(group, LIMITS, own_bytes, encode_all, shared_bytes):
+            yield Request("POST", f"{self._origin}/v3/mail/send", headers, body, messages)
+
+    def _wait_s(self, reply: Reply) -> float | None:
+        wait_s = base.retry_after_s(reply.headers.get("retry-after"), self._now())
+        return base.until_s(reply.headers.get("x-ratelimit-reset"), self._now()) if wait_s is None else wait_s
+
+
+def _nothing(message: Message) -> int:
+    return 0
+
+
+def _refused(request: Request, reply: Reply) -> list[Outcome]:
+    """Nothing of the request was taken. Where an error names its personalization, only that mail is to blame."""
+    errors = _errors(reply.body)
+    if any(field.startswith("template_id") for field, _ in errors):
+        return base.outcomes(request, Verdict.MISCONFIGURED, Blame.US, _words(reply))
+    if len(request.messages) == 1:
+        is_recipients = any(_is_bad_recipient(request.messages[0], *error) for error in errors)
+        return base.outcomes(request, Verdict.REJECTED, Blame.RECIPIENT if is_recipients else Blame.MESSAGE, _words(reply))
+    culprits: dict[int, Outcome] = {}
+    for field, words in errors:
+        named = _CULPRIT.match(field)
+        if named and (index := int(named[1])) < len(request.messages) and index not in culprits:
+            culprits[index] = _culprit(request.messages[index], field, words)
+    neighbours = base.outcomes(request, Verdict.SPLIT, Blame.NEIGHBOUR, _words(reply))
+    return [culprits.get(index, neighbour) for index, neighbour in enumerate(neighbours)]
+
+
+def _culprit(message: Message, field: str, words: str) -> Outcome:
+    blame = Blame.RECIPIENT if _is_bad_recipient(message, field, words) else Blame.MESSAGE
+    return Outcome(message.attempt_id, Verdict.REJECTED, blame, detail=base.cut_detail(f"{field}: {words}"))
+
+
+def _is_bad_recipient(message: Message, field: str, words: str) -> bool:
+    """Only what is certain, since a blamed recipient is suppressed: "Does not contain a valid address." at the first To."""
+    place = _TO.match(field)
+    if not place or (place[1] != "0" and len(message.to) > 1):
+        return False
+    return "valid" in words.lower() and "address" in words.lower()
+
+
+def _not_allowed(request: Request, reply: Reply) -> list[Outcome]:
+    # a used-up plan answers 401 with these words (sendgrid/sendgrid-nodejs issue 1032)
+    if b"maximum credits exceeded" in reply.body.lower():
+        return base.outcomes(request, Verdict.THROTTLED, Blame.ESP, _words(reply), retry_after_s=base.LONGEST_WAIT_S)
+    return base.outcomes(request, Verdict.MISCONFIGURED, Blame.US, _words(reply))
+
+
+def _errors(body: bytes) -> list[tuple[str, str]]:
+    """The field ("" = none) and the words of each error; nothing where the body is not what is documented."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return []
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return [(str(error.get("field") or ""), str(error.get("message") or "")) for error in found]
+
+
+def _words(reply: Reply) -> str:
+    errors = "; ".join(f"{field}: {words}" if field else words for field, words in _errors(reply.body)[:10])
+    return f"HTTP {reply.status} {errors or base.text_of(reply.body)}"

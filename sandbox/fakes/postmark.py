@@ -1,0 +1,192 @@
+"""Postmark as its sender meets it: POST /email, POST /email/batch and GET /server.
+
+A batch is judged item by item: HTTP 200 with one result each, in order; only what concerns the whole request is an error status.
+Rules and texts: Postmark's API pages and support articles, its SDKs' own patterns, and error bodies in public issues
+(read 2026-11); the rules of a message are in postmark_rules.py. Nothing here knows the product's adapter.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sandbox.fakes.contract import Accepted, Answer, Attachment, Call, Mail, is_listed
+from sandbox.fakes.postmark_rules import Refused, Sound, check_message, folded
+
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+_TEST_TOKEN = "POSTMARK_API_TEST"
+_MAX_BATCH = 500
+_BATCH_LIMIT_BYTES = 50 * 1024 * 1024
+_MESSAGE_LIMIT_BYTES = 10 * 1024 * 1024
+_INACTIVE_ONES = "Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression."
+_CODES = {
+    413: (0, "The request is too large."),
+    429: (429, "Rate limit exceeded."),
+    500: (0, "Internal server error."),
+    503: (100, "Maintenance mode. Please try again later."),
+}
+
+
+class Fake:
+    """Postmark. Each item that is taken has a MessageID (a UUID) of its own."""
+
+    name = "postmark"
+    max_body_bytes = _BATCH_LIMIT_BYTES
+
+    def __init__(self, clock: Callable[[], float] = time.time):
+        self._clock = clock
+
+    def answer(self, call: Call) -> Answer:
+        refusal = self._refuse_token(call)
+        if refusal:
+            return refusal
+        routes = {"/email": ("POST", self._send_one), "/email/batch": ("POST", self._send_batch), "/server": ("GET", self._describe)}
+        if call.path not in routes:
+            return Answer(404)
+        method, handle = routes[call.path]
+        if call.method != method:
+            return Answer(405)
+        return self._refuse_headers(call) or handle(call)
+
+    def refuse(self, status: int) -> Answer:
+        code, text = _CODES.get(status, (0, "Error."))
+        return _error(status, code, text)
+
+    def mail(self, body: bytes, item: int) -> Mail:
+        loaded = orjson.loads(body)
+        message = folded(loaded[item] if isinstance(loaded, list) else loaded)
+        named = [(name, message[key]) for name, key in _HEADERS if message.get(key)]
+        custom = [(header["Name"], header["Value"]) for header in message.get("Headers") or ()]
+        return Mail(
+            message.get("Subject") or "",
+            message.get("HtmlBody") or "",
+            message.get("TextBody") or "",
+            [*named, *custom],
+            message.get("Metadata") or {},
+            [_attachment(part) for part in message.get("Attachments") or ()],
+        )
+
+    def _refuse_token(self, call: Call) -> Answer | None:
+        token = call.headers.get("X-Postmark-Server-Token")
+        if not token:
+            text = "No Account or Server API tokens were supplied in the HTTP headers. Please add a header for either X-Postmark-Server-Token or X-Postmark-Account-Token."  # noqa: E501
+            return _error(401, 10, text)
+        if call.traits.key and token not in (call.traits.key, _TEST_TOKEN):
+            return _error(401, 10, "Request does not contain a valid Server token.")
+        return None
+
+    def _refuse_headers(self, call: Call) -> Answer | None:
+        if "application/json" not in call.headers.get("Accept", "").lower():
+            return _error(415, 409, "The 'Accept' header of this request must be 'application/json'.")
+        if call.method == "POST" and call.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+            return _error(415, 409, "The 'Content-Type' header of this request must be 'application/json'.")
+        if call.method == "POST" and not call.traits.has_credits:
+            return _error(422, 405, "Not allowed to send: this account has run out of credits.")
+        if call.method == "POST" and not call.traits.has_send_scope:
+            return _error(422, 413, "You may not send email on this account.")
+        return None
+
+    def _describe(self, call: Call) -> Answer:
+        server = {"ID": 1, "Name": "Sandbox", "ApiTokens": [], "Color": "blue", "SmtpApiActivated": True, "DeliveryType": "Live"}
+        return Answer(200, orjson.dumps(server | {"TrackOpens": False, "TrackLinks": "None"}), _JSON)
+
+    def _send_one(self, call: Call) -> Answer:
+        message = _parse(call.body)
+        if not isinstance(message, dict):
+            return _INVALID_JSON
+        if len(call.body) > _MESSAGE_LIMIT_BYTES:
+            return self.refuse(413)
+        accepted: list[Accepted] = []
+        reply = self._take(message, 0, call, self._submitted_at(), accepted)
+        return Answer(422 if reply["ErrorCode"] else 200, orjson.dumps(reply), _JSON, accepted)
+
+    def _send_batch(self, call: Call) -> Answer:
+        messages = _parse(call.body)
+        if not isinstance(messages, list):
+            return _INVALID_JSON
+        if len(messages) > _MAX_BATCH:
+            return _error(422, 410, f"You may send at most {_MAX_BATCH} messages in a batch; {len(messages)} were given.")
+        accepted: list[Accepted] = []
+        submitted_at = self._submitted_at()
+        sizes_matter = len(call.body) > _MESSAGE_LIMIT_BYTES
+        replies = []
+        for item, message in enumerate(messages):
+            if sizes_matter and len(orjson.dumps(message)) > _MESSAGE_LIMIT_BYTES:
+                replies.append({"ErrorCode": 300, "Message": "The message is larger than 10 MB."})
+            else:
+                replies.append(self._take(message, item, call, submitted_at, accepted))
+        return Answer(200, orjson.dumps(replies), _JSON, accepted)
+
+    def _take(self, message: Any, item: int, call: Call, submitted_at: str, accepted: list[Accepted]) -> dict[str, Any]:
+        """The result of one message; where it is taken, it is added to `accepted` (unless the test token only asks)."""
+        try:
+            sound = check_message(message, call.traits.sender_domains)
+            spoken = _refuse_recipients(sound, call, item)
+        except Refused as refused:
+            return {"ErrorCode": refused.code, "Message": refused.text}
+        message_id = _new_message_id()
+        to = message.get("To") or message.get("to")
+        reply = {"To": to, "SubmittedAt": submitted_at, "MessageID": message_id, "ErrorCode": 0, "Message": spoken}
+        if not to:
+            reply.pop("To")
+        if call.headers["X-Postmark-Server-Token"] == _TEST_TOKEN:
+            return reply | {"Message": "Test job accepted"}
+        accepted.append(Accepted(sound.metadata.get("attempt_id"), message_id, sound.recipients[0], sound.subject, item))
+        return reply
+
+    def _submitted_at(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+
+
+def _refuse_recipients(sound: Sound, call: Call, item: int) -> str:
+    """The "Message" of a success; raises Refused where nobody is left who may be written to."""
+    traits = call.traits
+    if call.is_spoiled(item):
+        raise Refused(300, f"Error parsing 'To': Illegal email address '{sound.recipients[0]}'. It must contain the '@' symbol.")
+    if traits.bad_recipients and any(is_listed(address, traits.bad_recipients) for address in sound.recipients):
+        raise Refused(300, f"Invalid 'To' address: '{sound.recipients[0]}'.")
+    inactive = [address.lower() for address in sound.recipients if is_listed(address, traits.inactive)] if traits.inactive else []
+    if not inactive:
+        return "OK"
+    listed = ", ".join(inactive)
+    if len(inactive) == len(sound.recipients):
+        text = f"You tried to send to recipient(s) that have been marked as inactive. Found inactive addresses: {listed}. {_INACTIVE_ONES}"
+        raise Refused(406, text)
+    sound.recipients[:] = [address for address in sound.recipients if address.lower() not in inactive]
+    return f"Message OK, but will not deliver to these inactive addresses: {listed}. {_INACTIVE_ONES}"
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _error(status: int, code: int, text: str) -> Answer:
+    return Answer(status, orjson.dumps({"ErrorCode": code, "Message": text}), _JSON)
+
+
+def _new_message_id() -> str:
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def _attachment(part: dict[str, str]) -> Attachment:
+    padding = part["Content"].count("=", -2)
+    return Attachment(part["Name"], part["ContentType"], len(part["Content"]) * 3 // 4 - padding)
+
+
+_INVALID_JSON = _error(422, 402, "Received invalid JSON input.")
+_HEADERS = (
+    ("From", "From"),
+    ("To", "To"),
+    ("Cc", "Cc"),
+    ("Bcc", "Bcc"),
+    ("Reply-To", "ReplyTo"),
+    ("Subject", "Subject"),
+    ("X-PM-Tag", "Tag"),
+)

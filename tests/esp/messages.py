@@ -1,0 +1,59 @@
+"""Messages for the tests of ESPs: one by hand, and a hypothesis strategy for any."""
+
+import base64
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mail.ids import new_id
+from mail.message import Address, Attachment, Message
+
+
+def message(**changes: Any) -> Message:
+    fields: dict[str, Any] = {
+        "attempt_id": new_id(),
+        "tenant": 0,
+        "sender": Address("shop@brand.test", "The Shop"),
+        "to": (Address("ann@a.test", "Ann"),),
+        "subject": "Your order",
+        "html": "<p>Thanks</p>",
+        "text": "Thanks",
+    }
+    return Message(**(fields | changes))
+
+
+_texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=60)
+_names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12)
+_addresses = st.builds(Address, st.sampled_from([f"{n}@{d}.test" for n in "abcDE" for d in ("x", "y")]), _names)
+_tokens = st.text("abcXYZ-", min_size=1, max_size=24)
+_attachments = st.builds(
+    Attachment,
+    st.just("a.pdf"),
+    st.just("application/pdf"),
+    st.binary(max_size=20).map(lambda b: base64.b64encode(b).decode()),
+    st.sampled_from(["attachment", "inline"]),
+    st.sampled_from(["", "logo"]),
+)
+
+
+def _content() -> st.SearchStrategy[tuple[str, str]]:
+    large = st.sampled_from(["x" * 9_900, "é" * 6_000, "<p>&'\"\n</p>" * 2_000])
+    part = st.one_of(st.just(""), _texts, large)
+    return st.tuples(part, part).filter(any)
+
+
+def any_message() -> st.SearchStrategy[Message]:
+    return st.builds(
+        lambda content, **fields: message(text=content[0], html=content[1], **fields),
+        _content(),
+        sender=st.sampled_from([Address("me@brand.test"), Address("shop@brand.test", 'The "Shop", Inc.')]),
+        to=st.lists(_addresses, min_size=1, max_size=3).map(tuple),
+        cc=st.lists(_addresses, max_size=2).map(tuple),
+        bcc=st.lists(_addresses, max_size=2).map(tuple),
+        subject=st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=40),
+        reply_to=st.one_of(st.none(), _addresses),
+        headers=st.sampled_from([(), (("X-A", "1"),), (("List-Unsubscribe", "<https://u.test/1>"), ("X-A", "2"))]),
+        attachments=st.lists(_attachments, max_size=1).map(tuple),
+        tags=st.lists(_tokens, max_size=12).map(tuple),
+        metadata=st.lists(st.tuples(st.one_of(st.just("attempt_id"), _tokens), _texts), max_size=12).map(tuple),
+    )

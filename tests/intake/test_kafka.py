@@ -1,0 +1,313 @@
+"""The Kafka source against a mock cluster, and its reactions to what the mock cannot do against a fake client."""
+
+import logging
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from intake.kafka import KafkaSource
+from intake.lanes import Subscription, subscription
+from mail.errors import Fenced
+from mail.record import Record
+from sandbox.kafka_mock import KafkaMock
+from sandbox.librdkafka import Api
+from tests.intake.kafka_world import READY_LIMIT_S, Topic, poll_count, source_of
+
+
+def wait_until(is_so: Callable[[], object], source: KafkaSource) -> None:
+    until_s = time.monotonic() + READY_LIMIT_S
+    while not is_so():
+        assert time.monotonic() < until_s, "it did not come to that"
+        source.poll(10, 0.05)
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[KafkaMock]:
+    """For tests that hurt it."""
+    with KafkaMock(tmp_path / "kafka") as mock:
+        yield mock
+
+
+def test_records_come_as_they_are_and_tombstones_as_none(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"\xff\x00", None, b""])
+    with source_of(topic) as source:
+        records = poll_count(source, 3)
+        assert [record.value for record in records] == [b"\xff\x00", None, b""]
+        assert records[1] == Record(None, "normal", topic.name, 0, 1)
+
+
+def test_one_waiting_record_is_not_kept_waiting_for_more(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"first"])
+    with source_of(topic) as source:
+        poll_count(source, 1)
+        topic.produce([b"second"])
+        began_s = time.monotonic()
+        assert len(source.poll(500, 5.0)) == 1
+        assert time.monotonic() - began_s < 1.0
+
+
+def test_a_backlog_fills_a_batch_at_once(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"] * 3000)
+    with source_of(topic) as source:
+        wait_until(lambda: len(source.poll(500, 0.25)) > 400, source)
+        records = source.poll(500, 5.0)
+        assert len(records) == 500
+        assert [record.offset for record in records] == list(range(records[0].offset, records[0].offset + 500))
+
+
+def test_only_what_is_handled_without_a_gap_is_committed(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"] * 10)
+    with source_of(topic) as source:
+        records = poll_count(source, 10)
+        source.commit(records[5:])
+        source.commit(records[:3])
+        wait_until(lambda: topic.committed() == 3, source)
+
+
+def test_committing_older_records_later_never_moves_back(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"] * 10)
+    with source_of(topic) as source:
+        records = poll_count(source, 10)
+        source.commit(records)
+        wait_until(lambda: topic.committed() == 10, source)
+        source.commit(records[:2])
+        source.commit(records)
+        source.poll(1, 0.3)
+        assert topic.committed() == 10
+
+
+def test_a_refused_commit_is_repeated_without_another_record(cluster: KafkaMock, caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        records = poll_count(source, 1)
+        cluster.push_errors(Api.OFFSET_COMMIT, [KafkaError.OFFSET_METADATA_TOO_LARGE])
+        source.commit(records)
+        wait_until(lambda: topic.committed() == 1, source)
+    assert "Kafka does not answer as it should" in caplog.text
+
+
+def test_while_kept_alive_no_record_comes_and_afterwards_all_do(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"first"])
+    with source_of(topic) as source:
+        first = poll_count(source, 1)
+        topic.produce([b"second", b"third"])
+        until_s = time.monotonic() + 1.0
+        while time.monotonic() < until_s:
+            source.keep_alive()
+            time.sleep(0.05)
+        assert source.owns(first[0])
+        assert source.lag() == {(topic.name, 0): 1}, "nothing was taken"
+        rest = poll_count(source, 2)
+        assert [record.value for record in rest] == [b"second", b"third"]
+
+
+def test_lag_counts_what_is_behind_the_handled_records(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"] * 10)
+    with source_of(topic) as source:
+        records = poll_count(source, 10)
+        assert source.lag() == {(topic.name, 0): 10}
+        source.commit(records[:4])
+        assert source.lag() == {(topic.name, 0): 6}
+
+
+def test_lanes_come_from_topics_and_a_regex_finds_no_hidden_topic(cluster: KafkaMock) -> None:
+    word = uuid.uuid4().hex[:8]
+    refunds, high, dead = (Topic(cluster, name=f"{word}.{name}") for name in ("refunds", "high", "dlq"))
+    for topic in (refunds, high, dead):
+        topic.produce([topic.name.encode()])
+    names = {"high": high.name, "normal": f"^{word}.*", "bulk": ""}
+    slow = subscription(1, 2, 1, names, ours=(dead.name,))  # type: ignore[arg-type]
+    with source_of(refunds, slow) as source:
+        records = poll_count(source, 1)
+        records += source.poll(10, 1.0)
+        assert [(record.value, record.lane) for record in records] == [(refunds.name.encode(), "normal")]
+    both = subscription(0, 1, 1, names, ours=(dead.name,))  # type: ignore[arg-type]
+    with source_of(high, both) as source:
+        records = poll_count(source, 2)
+        assert {(record.value, record.lane) for record in records} == {(high.name.encode(), "high"), (refunds.name.encode(), "normal")}
+
+
+def test_a_second_member_takes_partitions_and_the_first_owns_their_records_no_longer(cluster: KafkaMock) -> None:
+    topic = Topic(cluster, partitions=2)
+    for partition in (0, 1):
+        topic.produce([b"x"] * 5, partition)
+    revoked: list[tuple[str, int]] = []
+    with source_of(topic, on_revoke=revoked.extend) as first:
+        records = poll_count(first, 10)
+        assert all(first.owns(record) for record in records)
+        with source_of(topic) as second:
+            seen = poll_until_taken_over(first, second)
+            (gone,) = revoked
+            assert {record.partition for record in seen} == {gone[1]}
+            lost = [record for record in records if record.partition == gone[1]]
+            assert not any(first.owns(record) for record in lost)
+            assert all(first.owns(record) for record in records if record.partition != gone[1])
+            first.commit(lost)
+            first.poll(1, 0.3)
+            assert topic.committed(gone[1]) < 0, "nothing may be committed for a partition that is gone"
+
+
+def poll_until_taken_over(first: KafkaSource, second: KafkaSource) -> list[Record]:
+    seen: list[Record] = []
+
+    def has_come() -> int:
+        seen.extend(second.poll(10, 0.05))
+        return len(seen)
+
+    wait_until(has_come, first)
+    return seen
+
+
+def test_brokers_that_are_away_mean_empty_polls_and_one_warning(own_cluster: KafkaMock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    topic = Topic(own_cluster)
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        poll_count(source, 1)
+        own_cluster.set_down()
+        caplog.clear()
+        for _ in range(12):
+            assert source.poll(10, 0.25) == []
+        warnings = [record for record in caplog.records if record.name == "intake.kafka" and record.levelno == logging.WARNING]
+        assert 1 <= len(warnings) <= 3, "one line for each kind of trouble"
+        own_cluster.set_up()
+        topic.produce([b"y"])
+        assert [record.value for record in poll_count(source, 1)][-1] == b"y"
+        assert "Kafka delivers again" in caplog.text
+
+
+def test_closing_a_source_whose_broker_is_frozen_with_a_commit_on_its_way_is_bounded(own_cluster: KafkaMock) -> None:
+    topic = Topic(own_cluster)
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        records = poll_count(source, 1)
+        own_cluster.server.freeze()
+        source.commit(records)
+        began_s = time.monotonic()
+        source.close()
+        assert time.monotonic() - began_s < 4
+        own_cluster.server.thaw()
+
+
+def test_a_signal_is_noticed_while_waiting_for_records(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    noticed_s: list[float] = []
+    with source_of(topic) as source:
+        before = signal.signal(signal.SIGALRM, lambda number, frame: noticed_s.append(time.monotonic()))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            due_s = time.monotonic() + 0.3
+            source.poll(10, 2.0)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert noticed_s[0] - due_s < 0.5
+
+
+class FakeError:
+    """A KafkaError that says it is fatal, which only a broken client can produce."""
+
+    def __init__(self, code: int, is_fatal: bool):
+        self._code, self._is_fatal = code, is_fatal
+
+    def code(self) -> int:
+        return self._code
+
+    def fatal(self) -> bool:
+        return self._is_fatal
+
+    def name(self) -> str:
+        return "FAKE"
+
+    def str(self) -> str:
+        return "made up"
+
+
+def trouble(source: KafkaSource, code: int, is_fatal: bool = False) -> None:
+    source._note_trouble(FakeError(code, is_fatal))  # type: ignore[arg-type]
+
+
+def test_a_newer_process_with_the_same_instance_id_ends_this_one(cluster: KafkaMock) -> None:
+    with source_of(Topic(cluster)) as source:
+        trouble(source, KafkaError.FENCED_INSTANCE_ID, is_fatal=True)
+        with pytest.raises(Fenced):
+            source.poll(1, 0.0)
+        with pytest.raises(Fenced):
+            source.keep_alive()
+
+
+def test_any_other_fatal_error_ends_the_worker_too(cluster: KafkaMock) -> None:
+    with source_of(Topic(cluster)) as source:
+        trouble(source, KafkaError._FATAL, is_fatal=True)
+        with pytest.raises(KafkaException):
+            source.poll(1, 0.0)
+
+
+def test_a_member_that_was_too_slow_owns_nothing_from_then_on(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"])
+    revoked: list[tuple[str, int]] = []
+    with source_of(topic, on_revoke=revoked.extend, max_poll_interval_s=6.0) as source:
+        records = poll_count(source, 1)
+        trouble(source, KafkaError._MAX_POLL_EXCEEDED)
+        assert not source.owns(records[0])
+        assert revoked == [(topic.name, 0)]
+
+
+def test_partitions_that_are_lost_while_paused_deliver_again_when_they_come_back(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        records = poll_count(source, 1)
+        source.keep_alive()
+        cluster.push_errors(Api.HEARTBEAT, [KafkaError.UNKNOWN_MEMBER_ID])
+        until_s = time.monotonic() + READY_LIMIT_S
+        while source.owns(records[0]):
+            assert time.monotonic() < until_s, "the partition was not lost"
+            source.keep_alive()
+            time.sleep(0.02)
+        again = poll_count(source, 1)
+        assert again == records, "what was not committed comes again"
+        assert source.owns(records[0])
+
+
+def test_a_setting_that_breaks_the_offsets_cannot_be_passed_in(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"])
+    bad = {"session.timeout.ms": "6000", "enable.auto.commit": "true", "auto.commit.interval.ms": "50", "enable.auto.offset.store": "true"}
+    with source_of(topic, client_settings=bad) as source:
+        poll_count(source, 1)
+        source.poll(1, 0.5)
+    assert topic.committed() < 0
+
+
+def test_a_wrong_setting_names_itself_and_not_its_value(cluster: KafkaMock) -> None:
+    with pytest.raises(KafkaException) as raised, source_of(Topic(cluster), client_settings={"no.such.thing": "hunter2"}):
+        pass
+    assert "no.such.thing" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_the_client_itself_writes_no_noise(own_cluster: KafkaMock, caplog: pytest.LogCaptureFixture) -> None:
+    with source_of(Topic(own_cluster)) as source:
+        source.poll(1, 0.5)
+        own_cluster.set_down()
+        source.poll(1, 1.0)
+    assert not [record for record in caplog.records if record.name == "intake.kafka.client" and record.levelno >= logging.WARNING]
+
+
+def test_subscribing_to_nothing_is_a_mistake_that_shows(cluster: KafkaMock) -> None:
+    with pytest.raises(KafkaException), source_of(Topic(cluster), Subscription((), ("normal",))):
+        pass
