@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import NamedTuple, TypeVar
 
 import telemetry.log
+from db import outbox
 from intake.source import Source
 from mail.errors import StoreUnavailable
 from mail.outcome import Blame, Outcome, Verdict
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 POLL_S = 0.5
 POLL_LIMIT_S = 30.0
+LEASE_TRIES = 300  # tenths of a second
 
 
 class Tools(NamedTuple):
@@ -73,14 +75,14 @@ class Delivery:
         self._tools.beat("polling", POLL_LIMIT_S)
         self._tools.desk.serve()
         if not self._tools.may_send():  # no lease yet, or no longer: another host may already doubt what we send
-            self._tools.wait(0.1)
-            return 0
+            return self._idle(0.1)
         try:
             records = self._tools.source.poll(self._batch_size, POLL_S)
+            if not records:
+                self.tidy()
         except StoreUnavailable as error:
             log.warning("waiting for the store, with nothing in hand", problem=str(error))
-            self._tools.wait(1.0)
-            return 0
+            return self._idle(1.0)
         return sum(self.deliver(group) for group in self._tools.quarantine.groups(records))
 
     def deliver(self, records: Sequence[Record]) -> int:
@@ -122,6 +124,7 @@ class Delivery:
     def exchange(self, batch: Batch, departures: Sequence[Departure]) -> None:
         """Requests leave, outcomes come back; each letter's fate is judged by its own."""
         letters = {letter.attempt_id: letter for letter in batch.going()}
+        self._await_lease()
         owned = all(self._tools.source.owns(letter.record) for letter in letters.values())
         for outcome in self._tools.sender.send(departures if owned else []):
             letter = letters.pop(outcome.attempt_id)
@@ -157,6 +160,27 @@ class Delivery:
             metrics.DEAD_LETTERS.labels(misfit.reason).inc()
         return len(batch.letters) + len(batch.misfits)
 
+    def tidy(self) -> None:
+        """Nothing to do: forget the events that the broker has, before the keeper takes them for left over."""
+        desk = self._tools.desk
+        desk.serve()
+        if done := desk.delivered():
+            self._tools.patience.insist("tidy", lambda cursor, _: outbox.delete(cursor, done))
+            desk.forget(done)
+
+    def _idle(self, seconds: float) -> int:
+        self._tools.source.keep_alive()
+        self._tools.wait(seconds)
+        return 0
+
+    def _await_lease(self) -> None:
+        """The store was away and is back: the keeper will have renewed the lease in a moment."""
+        tries = 0
+        while not self._tools.may_send() and tries < LEASE_TRIES:
+            self._tools.beat("waiting for the host's lease", POLL_LIMIT_S)
+            self._idle(0.1)
+            tries += 1
+
     def _timed(self, stage: str, work: Callable[[], T]) -> T:
         self._tools.beat(stage, self._stage_limit_s)
         started = perf_counter()
@@ -189,3 +213,4 @@ def run(context: RoleContext) -> None:
     with wire(context) as delivery:
         while not context.is_draining():
             delivery.turn()
+        delivery.tidy()

@@ -10,7 +10,7 @@ from db.tenants import SenderDefaults
 from mail.account import Account
 from mail.errors import InvalidJob
 from mail.ids import job_key, new_id
-from mail.job import Cancel, Job
+from mail.job import Cancel, Job, lane_of
 from mail.message import Message
 from mail.outcome import Outcome
 from mail.record import Record, Standing
@@ -114,10 +114,11 @@ class Batch:
         """The letters whose fate is still open."""
         return [letter for letter in self.letters if letter.fate is None]
 
-    def add(self, record: Record, item: Job | Cancel | InvalidJob, lane: str) -> None:
-        """Sort in one email of a record."""
+    def add(self, record: Record, item: Job | Cancel | InvalidJob) -> None:
+        """Sort in one email of a record. The lane of a record is its topic's; the lane of its row is its priority's."""
         if isinstance(item, Job):
             row_id = record.standing.row_id if record.standing else new_id()
+            lane = record.lane if record.standing else lane_of(item.priority, item.campaign_id)
             self.letters.append(
                 Letter(record, item, job_key(item.tenant, item.job_id), row_id, new_id(), lane=lane, standing=record.standing)
             )

@@ -74,10 +74,10 @@ class Reception:
 
     def _sort_in(self, batch: Batch, record: Record, value: bytes) -> None:
         if record.standing is not None:
-            batch.add(record, decode_one(value, record.index, self._house.limits), record.lane)
+            batch.add(record, decode_one(value, record.index, self._house.limits))
             return
         for item in decode(value, self._house.limits):
-            batch.add(record, item, record.lane)
+            batch.add(record, item)
 
     def _meet(self, letter: Letter, known: Known) -> Fate | None:
         """What the ledger says about this id."""

@@ -102,6 +102,13 @@ function frameOf(html) {
   frame.setAttribute("referrerpolicy", "no-referrer");
   frame.title = "The mail as its recipient would see it";
   frame.srcdoc = html;
+  // A link of the mail is stopped by the page's policy, which leaves an error page in the frame: bring the mail back.
+  let loads = 0;
+  frame.addEventListener("load", () => {
+    if (++loads === 1) return;
+    showTab();
+    document.querySelector(".note").textContent = "Links of a mail lead nowhere from here";
+  });
   return frame;
 }
 

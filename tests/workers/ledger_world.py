@@ -37,7 +37,7 @@ def letters_of(*records):
     batch = Batch(list(records))
     for record in records:
         for item in decode(record.value, DecodeLimits()):
-            batch.add(record, item, record.lane)
+            batch.add(record, item)
     for letter in batch.letters:
         make_ready(letter)
     return batch
