@@ -269,7 +269,7 @@ class KafkaSource:
 
     def _note_trouble(self, error: KafkaError) -> None:
         """Transient errors are the client's to mend: one line for each kind until records come again."""
-        if error.fatal():
+        if _is_fatal(error):
             self._fatal = error
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             # the group has given our partitions away, whatever the callbacks say later (librdkafka PR #5604)
@@ -286,7 +286,7 @@ class KafkaSource:
     def _raise_fatal(self) -> None:
         if self._fatal is None:
             return
-        if self._fatal.code() == KafkaError.FENCED_INSTANCE_ID:
+        if _is_fencing(self._fatal):
             raise Fenced("a newer process has taken this Kafka instance id")
         raise KafkaException(self._fatal)
 
@@ -302,6 +302,16 @@ def _place_of(message: Message) -> tuple[str, int, int]:
     """(topic, partition, offset); librdkafka leaves them out of errors only."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     return topic or "", -1 if partition is None else partition, -1 if offset is None else offset
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    """error_cb is given the code _FATAL with fatal() False, and afterwards polls are empty for ever (2.16.1, seen 2026-11)."""
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def _is_fencing(error: KafkaError) -> bool:
+    """Within _FATAL the cause is only told in words: the client's own for that code."""
+    return error.code() == KafkaError.FENCED_INSTANCE_ID or KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str()
 
 
 def _describe(error: KafkaError) -> str:

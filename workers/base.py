@@ -126,7 +126,7 @@ def die_with(supervisor_pid: int) -> None:
 
 
 def _settle_in(context: RoleContext, supervisor_pid: int) -> None:
-    pass
+    die_with(supervisor_pid)
     context.flags.install()
     setproctitle(f"email-worker: {context.role} {context.slot}")
     # dumps the stacks of all threads when the supervisor aborts a stuck process

@@ -159,7 +159,8 @@ class Publisher:
 
     def _note_trouble(self, error: KafkaError) -> None:
         """Transient errors are the client's to mend: one line for each kind until something is delivered again."""
-        if error.fatal():
+        # error_cb is given the code _FATAL with fatal() False (2.16.1, seen 2026-11)
+        if error.fatal() or error.code() == KafkaError._FATAL:
             self._is_broken = True
         if error.code() not in self._troubles:
             self._troubles.add(error.code())

@@ -229,6 +229,7 @@ def test_a_fatally_broken_client_is_replaced_and_its_messages_are_told_as_failed
     assert done == [False, True]
 
 
+@pytest.mark.expect_errors
 def test_a_real_fatal_error_raises_nothing_and_is_survived(kafka_mock: KafkaMock, publisher: Publisher, topic: str) -> None:
     kafka_mock.push_errors(Api.PRODUCE, [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER])
     done: list[bool] = []
