@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import telemetry.log
+from db import weights
 from mail.errors import StoreUnavailable
 from routing.snapshot import ANY, SnapshotWriter
 from telemetry import metrics
+from workers.connections import open_database
 
 if TYPE_CHECKING:
     from workers.base import RoleContext
@@ -83,9 +85,6 @@ class Balancer:
 
 def run(context: "RoleContext") -> None:
     """The role: a copy every few seconds until asked to leave."""
-    from db import weights
-    from workers.connections import open_database
-
     database = open_database(context.settings, context.name)
     balancer = Balancer(lambda: weights.newest(database), SnapshotWriter(context.shared.snapshot))
     while not context.is_draining():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription, subscription
@@ -281,6 +281,41 @@ def test_partitions_that_are_lost_while_paused_deliver_again_when_they_come_back
         again = poll_count(source, 1)
         assert again == records, "what was not committed comes again"
         assert source.owns(records[0])
+
+
+class FakeMessage:
+    """A message that came in the moment in which everything was paused."""
+
+    def __init__(self, topic: str, offset: int):
+        self._topic, self._offset = topic, offset
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return self._topic
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return b"late"
+
+
+def test_a_message_that_slipped_through_a_pause_is_kept_unless_its_partition_goes(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        poll_count(source, 1)
+        source._set_aside.append(FakeMessage(topic.name, 1))  # type: ignore[arg-type]
+        assert [record.value for record in source.poll(5, 0.0)] == [b"late"]
+        source._set_aside.append(FakeMessage(topic.name, 2))  # type: ignore[arg-type]
+        source._forget([(topic.name, 0)])
+        source._take_partitions(source._consumer, [TopicPartition(topic.name, 0)])
+        assert source.poll(5, 0.0) == []
 
 
 def test_a_setting_that_breaks_the_offsets_cannot_be_passed_in(cluster: KafkaMock) -> None:

@@ -120,15 +120,21 @@ def test_a_role_dies_with_its_parent_however_that_dies(nursery, tmp_path):
     parent = os.fork()
     if parent == 0:
         child = Nursery(tmp_path).fork("steady")
-        (tmp_path / "child").write_text(str(child))
+        (tmp_path / "child.new").write_text(str(child))
+        (tmp_path / "child.new").rename(tmp_path / "child")
         signal.pause()
         os._exit(0)
-    wait_until(lambda: "started" in nursery.notes("steady"))
+    nursery.pids.append(parent)
+    wait_until(lambda: "started" in nursery.notes("steady") and (tmp_path / "child").exists())
     child = int((tmp_path / "child").read_text())
     assert is_alive(child)
     os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    wait_until(lambda: not is_alive(child), limit_s=1)
+    nursery.exit_code(parent)
+    try:
+        wait_until(lambda: not is_alive(child), limit_s=1)
+    finally:
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_role_whose_parent_is_gone_before_it_could_ask_leaves_at_once():

@@ -107,3 +107,14 @@ def test_a_half_written_bank_is_not_shown(heartbeats):
     at = memory.find(b"whole")
     memory[at : at + 2] = b"ho"
     assert cell.read().stage == ""
+
+
+def test_a_writer_that_is_killed_in_the_middle_leaves_the_text_before_whole():
+    memory = mmap.mmap(-1, SIZE_BYTES)
+    cell = Heartbeats(memory).cell(0)
+    cell.beat("before", 1)
+    cell.beat("now", 1)
+    at = memory.find(b"before")
+    assert at > 0
+    memory[at : at + 3] = b"xyz"
+    assert cell.read().stage == "now"

@@ -235,3 +235,29 @@ def test_500_mails_are_taken_in_one_request(tmp_path: Path) -> None:
             assert len({line["message_id"] for line in served.ledger("postmark")}) == 500
 
     asyncio.run(scenario())
+
+
+def test_a_reply_is_as_late_as_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, postmark={"latency_ms": 150}) as served:
+            started = asyncio.get_running_loop().time()
+            assert (await served.postmark(mail()))[0] == 200
+            assert asyncio.get_running_loop().time() - started >= 0.15
+
+    asyncio.run(scenario())
+
+
+def test_a_hang_is_forgotten_as_soon_as_its_sender_has_left(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path, postmark={"hang_after": 1}) as served:
+            before = len(asyncio.all_tasks())
+            _, writer = await served.raw("postmark", [mail()])
+            async with asyncio.timeout(LIMIT_S):
+                while not served.ledger("postmark"):
+                    await asyncio.sleep(0.01)
+                assert len(asyncio.all_tasks()) > before
+                writer.close()
+                while len(asyncio.all_tasks()) > before:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
