@@ -110,7 +110,7 @@ class KafkaSource:
             return []
         deadline_s = self._clock() + timeout_s
         while True:
-            pass
+            self._resume()
             left_s = deadline_s - self._clock()
             records = self._accept(self._fetch(limit, max(0.0, min(SLICE_S, left_s))))
             self._commit_again()
@@ -233,13 +233,13 @@ class KafkaSource:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             self._note_trouble(error.args[0])
-            self._must_commit_again = True
+            pass
 
     def _note_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         problem = error or next((partition.error for partition in partitions if partition.error), None)
         if problem is not None:
             self._note_trouble(problem)
-            self._must_commit_again = True
+            pass
 
     def _commit_again(self) -> None:
         """After a commit that failed: another one, or the last offsets before an idle time would stay uncommitted."""

@@ -111,6 +111,7 @@ class Delivery:
         going = batch.going()
         if not going:
             return []
+        self._tools.failpoints.hit("after-prepare")
         opened = self._tools.patience.insist("open", lambda cursor, again: self._tools.bookkeeper.open(cursor, going, again))
         self._tools.failpoints.hit("after-open")
         lost = [letter for letter in going if letter.attempt_id not in opened]

@@ -36,7 +36,7 @@ from workers.connections import host_name, open_database, open_publisher, open_v
 from workers.delivery import Delivery, Tools
 from workers.dispatch import Dispatcher
 from workers.event_desk import EventDesk
-from workers.failpoints import Failpoints
+from workers.failpoints import Failpoints, Incarnation
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
 from workers.patience import Patience
@@ -63,7 +63,7 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     )
     path = settlement.flight_path(settings.state_dir, context.slot)
     log = FlightLog(path, boot_id, claim.slot.incarnation)
-    points = failpoints.from_environment(path)
+    points = failpoints.from_environment(Incarnation(path, context.slot, claim.slot.incarnation))
     vault = open_vault(settings)
     source = _open_source(context, database, claim.slot, vault, points)
     exchange = Exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s)

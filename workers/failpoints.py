@@ -1,32 +1,61 @@
 """Places where a test may have this process die. Off unless the environment variable FAILPOINTS is set, which only tests do.
 
-FAILPOINTS="after-open:0.02,leaving:0.01;/path/of/the/kill-log" gives each named point a probability of death. Before it dies,
-the process copies its flight log into that folder, so that a test can tell what was really in the air.
+FAILPOINTS="after-open:0.02,leaving:0.01;/path/of/the/kill-log;7" gives each named point a probability of death, drawn from the
+seed 7 (none = another one each time). A point fires only while <kill log>/<point>.armed exists, so that a test can end the
+dying. The dead leave a copy of their flight log there, taken when no thread of theirs ran any more: what was really in the air.
 """
 
 import os
 import random
-import shutil
 import signal
+import subprocess
+import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 NAMES = ("after-prepare", "after-open", "leaving", "answered", "after-record", "in-revoke", "record")
 
+# Stops $1, waits until each of its threads has stopped, copies $2 to $3 in one step and kills $1.
+_WITNESS = """
+kill -STOP "$1"
+while [ -n "$(grep -L '^State:[[:space:]]*[TZX]' /proc/"$1"/task/*/status 2>/dev/null)" ]; do :; done
+cp "$2" "$3.part" && mv "$3.part" "$3"
+kill -KILL "$1"
+"""
+
+
+class Incarnation(NamedTuple):
+    """Who may die: where its flight log lies, and what makes its dice its own."""
+
+    flight_path: Path
+    slot: int
+    number: int
+
 
 class Failpoints:
-    """`probabilities` by name; `folder` gets one file per death."""
+    """`probabilities` by name; `folder` gets one file per death. The same seed and incarnation die at the same hits of a point,
+    however its threads take turns."""
 
-    def __init__(self, probabilities: dict[str, float], folder: Path | None, flight_path: Path | None = None, marker: bytes = b""):
+    def __init__(
+        self,
+        probabilities: dict[str, float],
+        folder: Path | None = None,
+        who: Incarnation | None = None,
+        marker: bytes = b"",
+        seed: str = "",
+    ):
         self._probabilities = probabilities
         self._folder = folder
-        self._flight_path = flight_path
+        self._who = who
         self._marker = marker
-        self._random = random.Random(os.urandom(8))
+        root = f"{seed}:{who.slot}:{who.number}" if seed and who else os.urandom(8).hex()
+        self._dice = {name: random.Random(f"{root}:{name}") for name in probabilities}
+        self._lock = threading.Lock()
 
     def hit(self, name: str) -> None:
         """Die here, if it is so decided."""
-        if self._probabilities and self._random.random() < self._probabilities.get(name, 0.0):
+        if name in self._dice and self._dice[name].random() < self._probabilities[name] and self._is_armed(name):
             self._die(name)
 
     def touch(self, value: bytes | None) -> None:
@@ -34,16 +63,21 @@ class Failpoints:
         if self._marker and value is not None and self._marker in value:
             self._die("record")
 
+    def _is_armed(self, name: str) -> bool:
+        return self._folder is None or (self._folder / f"{name}.armed").exists()
+
     def _die(self, name: str) -> None:
-        if self._folder and self._flight_path and self._flight_path.exists():
-            copy = self._folder / f"{name}-{os.getpid()}-{time.time_ns()}.flight"
-            shutil.copyfile(self._flight_path, copy)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with self._lock:  # one witness is enough
+            if self._folder and self._who and self._who.flight_path.exists():
+                copy = self._folder / f"{name}-{os.getpid()}-{time.time_ns()}.flight"
+                subprocess.run(["/bin/sh", "-c", _WITNESS, "witness", str(os.getpid()), self._who.flight_path, copy], check=False)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def from_environment(flight_path: Path | None = None) -> Failpoints:
+def from_environment(who: Incarnation | None = None) -> Failpoints:
     """What FAILPOINTS asks for; raises ValueError for a name that does not exist."""
-    points, _, folder = os.environ.get("FAILPOINTS", "").partition(";")
+    points, _, rest = os.environ.get("FAILPOINTS", "").partition(";")
+    folder, _, seed = rest.partition(";")
     probabilities: dict[str, float] = {}
     marker = b""
     for point in filter(None, points.split(",")):
@@ -54,4 +88,4 @@ def from_environment(flight_path: Path | None = None) -> Failpoints:
             marker = value.encode()
         else:
             probabilities[name] = float(value)
-    return Failpoints(probabilities, Path(folder) if folder else None, flight_path, marker)
+    return Failpoints(probabilities, Path(folder) if folder else None, who, marker, seed)

@@ -1,6 +1,7 @@
 """The process: what it prints, and that it never outlives those who need it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -78,7 +79,11 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     child = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    wait_until(lambda: not is_alive(child), LIMIT_S, "the end of a fake whose parent was killed")
+    try:
+        wait_until(lambda: not is_alive(child), LIMIT_S, "the end of a fake whose parent was killed")
+    finally:
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
