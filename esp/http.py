@@ -149,7 +149,7 @@ class _Lines:
         prepared = requests.PreparedRequest()
         prepared.prepare(request.method, request.url, {"User-Agent": _USER_AGENT, **request.headers}, data=request.body or None)
         session = self._session(_origin(request.url))
-        with session.send(prepared, stream=True, timeout=self._timeouts_s, allow_redirects=False, proxies={}) as response:
+        with session.send(prepared, stream=True, timeout=self._timeouts_s, allow_redirects=False) as response:
             body = response.raw.read(MAX_REPLY_BYTES, decode_content=True)
             return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 

@@ -233,13 +233,13 @@ class KafkaSource:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             self._note_trouble(error.args[0])
-            pass
+            self._must_commit_again = True
 
     def _note_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         problem = error or next((partition.error for partition in partitions if partition.error), None)
         if problem is not None:
             self._note_trouble(problem)
-            pass
+            self._must_commit_again = True
 
     def _commit_again(self) -> None:
         """After a commit that failed: another one, or the last offsets before an idle time would stay uncommitted."""

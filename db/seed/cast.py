@@ -6,7 +6,7 @@ Addresses are at example domains, or at mailbox providers under names that those
 from random import Random
 from typing import NamedTuple
 
-from db.seed.dice import happens, one_of, weighted
+from db.seed.dice import happens, weighted
 
 
 class Tenant(NamedTuple):
@@ -50,7 +50,9 @@ MAILBOXES = (
     Mailbox("other", 17, ("example.com", "example.org", "example.net", "office.example.com", "studio.example.org"), 0.08, 1.05),
 )
 
-_FIRST = "Ada Ben Carla Dilip Elena Farid Greta Hugo Ines Jonas Kaya Luis Mira Nils Olga Pavel Quinn Rosa Sami Tilda Umar Vera Wim Yara".split()
+_FIRST = (
+    "Ada Ben Carla Dilip Elena Farid Greta Hugo Ines Jonas Kaya Luis Mira Nils Olga Pavel Quinn Rosa Sami Tilda Umar Vera Wim Yara".split()
+)
 _LAST = "Abel Berg Costa Dahl Eriksen Fuchs Garcia Holm Ito Jansen Keller Lopez Moreau Novak Okoye Petit Rossi Santos Tanaka Weber".split()
 _READERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
@@ -85,16 +87,16 @@ def usable_providers(tenant: Tenant, providers: list[str]) -> list[str]:
 
 
 def _person(dice: Random, mailbox: Mailbox, number: int) -> Person:
-    first, last = one_of(dice, _FIRST), one_of(dice, _LAST)
+    first, last = dice.choice(_FIRST), dice.choice(_LAST)
     local = f"{first}.{last}.{number}".lower()
     if mailbox.name != "other":
         # longer than Gmail (30), iCloud (20) and Yahoo (32) allow, and a word to everybody who reads it (providers' sign-up rules, 2026)
         local = f"nobody-{local}.seeded-no-such-mailbox"
     return Person(
-        email=f"{local}@{one_of(dice, mailbox.domains)}",
+        email=f"{local}@{dice.choice(mailbox.domains)}",
         name=f"{first} {last}",
         mailbox=mailbox,
-        user_agent=one_of(dice, _READERS),
+        user_agent=dice.choice(_READERS),
         ip=documentation_address(dice),
         is_gone=happens(dice, _GONE),
     )
@@ -104,4 +106,4 @@ def documentation_address(dice: Random) -> str:
     """An address that belongs to nobody (RFC 5737, RFC 3849)."""
     if happens(dice, 0.25):
         return f"2001:db8:{dice.randrange(1, 65536):x}::{dice.randrange(1, 65536):x}"
-    return f"{one_of(dice, ('192.0.2', '198.51.100', '203.0.113'))}.{dice.randrange(1, 255)}"
+    return f"{dice.choice(('192.0.2', '198.51.100', '203.0.113'))}.{dice.randrange(1, 255)}"

@@ -1,7 +1,7 @@
 """Chance that repeats itself: ids, delays and choices drawn from one `random.Random`, never from the operating system."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
@@ -39,7 +39,3 @@ def weighted(dice: Random, weights: Mapping[T, float]) -> T:
 
 def happens(dice: Random, chance: float) -> bool:
     return dice.random() < chance
-
-
-def one_of(dice: Random, choices: Sequence[T]) -> T:
-    return dice.choice(choices)

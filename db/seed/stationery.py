@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from db.default_templates import load
 from db.seed.cast import TENANTS
-from db.seed.dice import hexadecimal, one_of
+from db.seed.dice import hexadecimal
 from db.seed.plan import Plan
 from mail.template import MARKETING_TYPES
 
@@ -64,11 +64,17 @@ _BATCH_SUBJECTS = ("Your course starts on Monday", "Room change for your course"
 
 
 class Piece(NamedTuple):
-    """The words of an email: the template's name, the data it gets, and the subject that comes of it."""
+    """The words of an email: the template's name, the data it gets, the subject that comes of it, and one name that the template
+    cannot do without ("" = it takes anything)."""
 
     template: str
     data: dict[str, Any]
     subject: str
+    needs: str = ""
+
+    @property
+    def links(self) -> list[str]:
+        return [value for value in self.data.values() if isinstance(value, str) and value.startswith("https://")]
 
 
 Pieces = dict[tuple[int, str], list[Piece]]
@@ -81,11 +87,16 @@ def make_pieces(dice: Random, plan: Plan) -> Pieces:
         pieces[tenant.id, BATCH_KIND.type] = [Piece(INLINE, {}, subject) for subject in _BATCH_SUBJECTS]
         for template, sample in load():
             drafts = [_vary(dice, {**sample, "companyName": tenant.name}) for _ in range(_VARIANTS)]
-            pieces[tenant.id, template.type] = [Piece(template.name, data, plan.subject_of(template, data)) for data in drafts]
+            needs = template.variables[0] if template.variables else ""
+            pieces[tenant.id, template.type] = [Piece(template.name, data, plan.subject_of(template, data), needs) for data in drafts]
     return pieces
 
 
 def _vary(dice: Random, sample: dict[str, Any]) -> dict[str, Any]:
-    data = {name: one_of(dice, _WORDS[name]) if name in _WORDS else value for name, value in sample.items()}
-    numbers = {name: f"{str(data[name]).partition('-')[0]}-{hexadecimal(dice, 5)}" for name in ("bookingId", "paymentId", "refundId") if name in data}
+    data = {name: dice.choice(_WORDS[name]) if name in _WORDS else value for name, value in sample.items()}
+    numbers = {
+        name: f"{str(data[name]).partition('-')[0]}-{hexadecimal(dice, 5)}"
+        for name in ("bookingId", "paymentId", "refundId")
+        if name in data
+    }
     return data | numbers

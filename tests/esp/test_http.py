@@ -328,12 +328,16 @@ def test_a_hanging_name_look_up_is_answered_at_the_deadline_and_never_sent_later
     assert asked == []
 
 
-def test_a_connect_time_out_has_sent_nothing(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    def time_out(*_: object, **__: object) -> None:
+def test_a_connect_time_out_has_sent_nothing_and_is_not_tried_again(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def time_out(*arguments: object, **_: object) -> None:
+        tried.append(arguments)
         raise TimeoutError("timed out")
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", time_out)
     assert nothing_left(ask(exchange, Request("POST", "http://127.0.0.1:1/", {}, b"{}"))[0])
+    assert len(tried) == 1
 
 
 def test_a_reset_after_the_request_is_in_doubt(exchange: Exchange, serve: Callable[..., Server]) -> None:
@@ -499,23 +503,23 @@ def test_an_error_in_on_leaving_sends_nothing_and_is_logged(
 
 
 def test_who_stops_listening_holds_back_what_has_not_left(serve: Callable[..., Server]) -> None:
-    is_released, asked = threading.Event(), []
-
-    def play(live: socket.socket) -> None:
-        answer(OK)(live)
-        read_request(live)
-        is_released.wait(5)
-        live.sendall(OK)
-
-    server = serve(play)
+    is_released = threading.Event()
+    asked: list[bytes] = []
+    server = serve(in_turn(answer(OK), read_request, lambda _: is_released.wait(5), lambda live: live.sendall(OK), answer(*[OK] * 9)))
     exchange = Exchange(1, 1, 5)
-    answers = exchange.send_all([server.request(b"%d" % n) for n in range(5)], lambda r: bool(asked.append(r.body)) or True)
+
+    def on_leaving(request: Request) -> bool:
+        asked.append(request.body)
+        return True
+
+    answers = exchange.send_all([server.request(b"%d" % n) for n in range(5)], on_leaving)
     next(answers)
     wait_for(lambda: len(asked) == 2)
     answers.close()  # type: ignore[attr-defined]
     is_released.set()
+    list(exchange.send_all([server.request(b"last")], on_leaving))
+    assert asked == [b"0", b"1", b"last"]
     exchange.close()
-    assert asked == [b"0", b"1"]
 
 
 def test_closing_cuts_off_what_is_under_way(serve: Callable[..., Server]) -> None:
@@ -594,14 +598,20 @@ def test_a_certificate_of_another_name_sends_nothing(serve: Callable[..., Server
 
 
 def test_a_hanging_tls_handshake_ends_at_the_deadline_with_nothing_sent(serve: Callable[..., Server]) -> None:
-    over = threading.Event()
-    server = serve(in_turn(lambda _: over.wait(5)))
+    hung_up = threading.Event()
+
+    def listen_only(live: socket.socket) -> None:
+        while live.recv(65536):
+            pass
+        hung_up.set()
+
+    server = serve(listen_only)
     exchange = Exchange(1, 30, DEADLINE_S)
     started = time.monotonic()
     (answered,) = ask(exchange, Request("POST", server.origin.replace("http", "https"), {}, b"{}"))
-    over.set()
     assert nothing_left(answered)
     assert time.monotonic() - started < DEADLINE_S * 2
+    assert hung_up.wait(2)
     exchange.close()
 
 

@@ -119,6 +119,13 @@ def test_large_mails_go_alone_without_a_template_and_together_with_one() -> None
     assert body["personalizations"][2]["dynamic_template_data"] == {"subject": "Your order", "text": "Thanks", "html": f"{LARGE}2"}
 
 
+@pytest.mark.parametrize(("more", "requests"), [(0, 1), (1, 2)])
+def test_a_mail_is_substituted_as_long_as_10000_bytes_hold_it_with_its_tags(more: int, requests: int) -> None:
+    tags = sum(len(tag) for tag in only(esp().prepare([message()] * 2))["personalizations"][0]["substitutions"])
+    room = 10_000 - tags - len("Your order") - len("Thanks") - len("é".encode())
+    assert len(esp().prepare([message(html="é" + "x" * (room + more - 1) + end) for end in "ab"])) == requests
+
+
 def test_large_mails_of_the_very_same_words_share_a_request() -> None:
     body = only(esp().prepare([message(html=LARGE, to=(Address(f"u{n}@a.test"),)) for n in range(3)]))
     assert body["content"][1]["value"] == LARGE

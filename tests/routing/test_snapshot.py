@@ -54,7 +54,7 @@ def test_a_torn_bank_leaves_the_last_good_snapshot(buffer: mmap.mmap) -> None:
     first = reader.read()
     writer.write({0: {"*": {"smtp": 1000}}})
     position = buffer[:].index(b"smtp")
-    buffer[position : position + 4] = b"XXXX"
+    buffer[position : position + 4] = b"torn"
     assert reader.read() is first
     assert SnapshotReader(buffer).read() is None
     writer.write({0: {"*": {"smtp": 1000}}})
