@@ -44,7 +44,7 @@ def drop_before(cursor: Cursor, table: str, day: date) -> list[str]:
 
 
 def _names(cursor: Cursor) -> set[str]:
-    cursor.execute("SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid")
+    cursor.execute("SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'r'")
     return {row[0] for row in cursor.fetchall()}
 
 

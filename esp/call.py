@@ -42,13 +42,13 @@ class Call:
         # closed and given to a stranger in the meantime.
         handle = socket.socket(live.family, live.type, live.proto, fileno=os.dup(live.fileno()))
         with self._lock:
-            stale, self._handle = self._handle, handle
-            if self.end:
-                stale, self._handle = handle, None
-        if stale:
-            stale.close()
-        if self.end:
-            raise ConnectionAbortedError(self.end)
+            end = self.end
+            unneeded = handle if end else self._handle
+            self._handle = self._handle if end else handle
+        if unneeded:
+            unneeded.close()
+        if end:
+            raise ConnectionAbortedError(end)
 
     def leave(self) -> None:
         """Right before the first byte. Raises ConnectionAbortedError where it must not leave: then nothing has left."""

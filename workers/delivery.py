@@ -26,6 +26,7 @@ from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
+from workers.lag_gauge import LagGauge
 from workers.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
 from workers.patience import Patience
 from workers.quarantine import Quarantine
@@ -54,6 +55,7 @@ class Tools(NamedTuple):
     quarantine: Quarantine
     flight_log: FlightLog
     desk: EventDesk
+    lag: LagGauge
     failpoints: Failpoints
     may_send: Callable[[], bool]
     beat: Callable[[str, float], None]
@@ -74,6 +76,7 @@ class Delivery:
         """Poll once and deliver what came; returns how many emails reached a fate."""
         self._tools.beat("polling", POLL_LIMIT_S)
         self._tools.desk.serve()
+        self._tools.lag.show()
         if not self._tools.may_send():  # no lease yet, or no longer: another host may already doubt what we send
             return self._idle(0.1)
         try:

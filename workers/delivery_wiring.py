@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import telemetry.log
 from db import due
 from db.connection import Database
 from db.ledger import Slot
@@ -27,6 +28,7 @@ from render.renderer import Renderer
 from routing.breaker import open_breakers
 from routing.router import Mode, Router
 from routing.snapshot import SnapshotReader
+from telemetry import metrics
 from workers import failpoints, flight_log, settlement
 from workers.admission import allowlist
 from workers.base import RoleContext
@@ -39,6 +41,7 @@ from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints, Incarnation
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
+from workers.lag_gauge import LagGauge
 from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
@@ -94,7 +97,7 @@ def _assemble(
     quarantine = Quarantine(patience)
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
-    breakers = open_breakers(settings.state_dir / "breakers")
+    breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
     sender = Sender(_Esps().of, exchange, log, context.shared.lease.is_held, points, breakers.note)
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
@@ -111,6 +114,7 @@ def _assemble(
         quarantine=quarantine,
         flight_log=log,
         desk=desk,
+        lag=LagGauge(source.lag),
         failpoints=points,
         may_send=context.shared.lease.is_held,
         beat=context.beat,
@@ -178,6 +182,15 @@ class _Esps:
         if key not in self._known:
             self._known[key] = esp_base.load(account)
         return self._known[key]
+
+
+def _show_breaker(account: Account, is_open: bool) -> None:
+    metrics.BREAKER_OPEN.labels(account.provider, str(account.tenant)).set(int(is_open))
+    log = telemetry.log.get("workers.delivery")
+    if is_open:
+        log.warning("a breaker opened: this account's mail goes elsewhere or waits", provider=account.provider, tenant=account.tenant)
+    else:
+        log.info("a breaker closed", provider=account.provider, tenant=account.tenant)
 
 
 def _now() -> datetime:

@@ -18,8 +18,8 @@ _MACHINES = ("Mozilla/5.0", "Mozilla/5.0 (compatible; ImageProxy/1.0)", "Mozilla
 _HOUR_S = 3600.0
 # Half of all opens come within 5 hours, but some after days; complaints come slower still.
 _OPEN, _COMPLAINT = (5 * _HOUR_S, 1.95), (14 * _HOUR_S, 1.5)
-_DROPPED, _DEFERRED, _LATE_BOUNCE, _OPENS_AGAIN = 0.0015, 0.03, 0.1, 0.25
-_UNSUBSCRIBES, _COMPLAINS = 0.02, 0.003  # of those who open marketing mail, and of those who see it
+_UNTOLD, _DROPPED, _DEFERRED, _GIVEN_UP, _LATE_BOUNCE, _OPENS_AGAIN = 0.004, 0.0015, 0.03, 0.04, 0.1, 0.25
+_UNSUBSCRIBES, _COMPLAINS = 0.02, 0.006  # of those who open marketing mail, and of those who see it
 
 
 class Fact(NamedTuple):
@@ -70,11 +70,15 @@ class Aftermath:
     def _delivery(self, order: Order, sent_at: datetime, quality: Quality) -> Iterator[Fact]:
         dice = self._dice
         at = later(dice, sent_at, 3.5, 0.8)
+        if happens(dice, _UNTOLD):
+            return
         if happens(dice, _DROPPED):
             yield Fact(at, "dropped", reason="the ESP's own list of addresses that bounced before")
             return
         if happens(dice, _DEFERRED):
             yield Fact(at, "deferred", reason="421 4.7.0 too many connections, try again later")
+            if happens(dice, _GIVEN_UP):  # nobody ever told how it ended
+                return
             at = later(dice, at, 900, 0.8)
         if order.person.is_gone:
             late_s = 6 * _HOUR_S if happens(dice, _LATE_BOUNCE) else 1.0

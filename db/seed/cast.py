@@ -51,9 +51,40 @@ MAILBOXES = (
 )
 
 _FIRST = (
-    "Ada Ben Carla Dilip Elena Farid Greta Hugo Ines Jonas Kaya Luis Mira Nils Olga Pavel Quinn Rosa Sami Tilda Umar Vera Wim Yara".split()
+    "Ada",
+    "Ben",
+    "Carla",
+    "Dilip",
+    "Elena",
+    "Farid",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kaya",
+    "Luis",
+    "Mira",
+    "Nils",
+    "Olga",
+    "Pavel",
 )
-_LAST = "Abel Berg Costa Dahl Eriksen Fuchs Garcia Holm Ito Jansen Keller Lopez Moreau Novak Okoye Petit Rossi Santos Tanaka Weber".split()
+_LAST = (
+    "Abel",
+    "Berg",
+    "Costa",
+    "Dahl",
+    "Eriksen",
+    "Fuchs",
+    "Garcia",
+    "Holm",
+    "Ito",
+    "Jansen",
+    "Keller",
+    "Lopez",
+    "Moreau",
+    "Novak",
+    "Okoye",
+)
 _READERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",

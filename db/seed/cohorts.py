@@ -33,7 +33,7 @@ class Cohorts:
     def rows(self) -> tuple[list[Cohort], list[CohortStats]]:
         """All of them, by key."""
         cohorts = [self._cohorts[key] for key in sorted(self._cohorts)]
-        return cohorts, [CohortStats(*cell, **self._counts[cell]) for cell in sorted(self._counts)]
+        return cohorts, [_stats(cell, self._counts[cell]) for cell in sorted(self._counts)]
 
     def _count(self, attempt: Attempt, place: str, name: str) -> None:
         cell = (attempt.cohort_id, attempt.provider, attempt.mailbox_provider, place)
@@ -44,3 +44,16 @@ def _counter_of(fact: Fact) -> str | None:
     if fact.type == "opened":
         return "opened_machine" if fact.is_machine else "opened"
     return fact.type if fact.type in ("delivered", "clicked", "bounced", "complained") else None
+
+
+def _stats(cell: _Cell, counts: Counter[str]) -> CohortStats:
+    return CohortStats(
+        *cell,
+        sent=counts["sent"],
+        delivered=counts["delivered"],
+        opened=counts["opened"],
+        opened_machine=counts["opened_machine"],
+        clicked=counts["clicked"],
+        bounced=counts["bounced"],
+        complained=counts["complained"],
+    )

@@ -44,9 +44,9 @@ def _sum_up(cursor: Cursor, plan: Plan, history: History) -> dict[str, int]:
         "send_cohorts": copy_rows(cursor, "send_cohorts", cohorts),
         "esp_cohort_stats": copy_rows(cursor, "esp_cohort_stats", stats),
         "suppressions": copy_rows(cursor, "suppressions", [*history.suppressions, *manual]),
-        "campaigns": copy_rows(cursor, "campaigns", [history.orders.campaign()]),
+        "campaigns": copy_rows(cursor, "campaigns", [history.campaign]),
         "email_batches": copy_rows(cursor, "email_batches", [history.batch] if history.batch else []),
-        "esp_weights": copy_rows(cursor, "esp_weights", [history.learner.snapshot(plan.now, plan.days)]),
+        "esp_weights": copy_rows(cursor, "esp_weights", [history.weights]),
     }
 
 

@@ -9,11 +9,11 @@ from db.seed.aftermath import Aftermath, Fact, apply
 from db.seed.cast import TENANTS, usable_providers
 from db.seed.cohorts import Cohorts
 from db.seed.dice import happens, id_at
-from db.seed.mishaps import SENT, dead_letter, draw_ending, end, stray_letter
+from db.seed.mishaps import SENT, data_of, dead_letter, draw_ending, end, stray_letter, suppressed_for
 from db.seed.orders import Order, Orders
 from db.seed.plan import QUIET, Plan, midnight
 from db.seed.quality import quality_of
-from db.seed.rows import Attempt, Batch, DeadLetter, Job, JobKey, Suppression, Tracking
+from db.seed.rows import Attempt, Batch, Campaign, DeadLetter, Job, JobKey, Suppression, Tracking, Weights
 from db.seed.sending import Sender, outage_of
 from db.seed.stationery import LANES, make_pieces
 from db.seed.weights import SERVICE, Learner
@@ -53,17 +53,17 @@ class History:
         self._sender = Sender(self._dice, outage_of(plan), self._learner.row)
         self._aftermath = Aftermath(self._dice, plan.now)
         self._suppressed: dict[tuple[str, int, str], Suppression] = {}
-        self._batch_emails = 0
         self.batch: Batch | None = None
         self.cohorts = Cohorts()
 
     @property
-    def learner(self) -> Learner:
-        return self._learner
+    def campaign(self) -> Campaign:
+        return self._orders.campaign()
 
     @property
-    def orders(self) -> Orders:
-        return self._orders
+    def weights(self) -> Weights:
+        """What was learnt from all of it."""
+        return self._learner.snapshot(self._plan.now, self._plan.days)
 
     @property
     def suppressions(self) -> list[Suppression]:
@@ -93,19 +93,16 @@ class History:
 
     def _tell_order(self, order: Order, day: Day) -> None:
         job = new_job(order, id_at(self._dice, order.at))
+        stop = self._suppression(order)
+        ending = suppressed_for(stop) if stop else draw_ending(self._dice, order)
         day.email_jobs.append(job)
-        day.email_job_keys.append(key_of(order, job))
-        reason = self._suppression(order)
-        ending = draw_ending(self._dice, order)
-        if reason:
-            job.status, job.error_message = "suppressed", f"the recipient is suppressed: {reason}"
-            job.updated_at = order.due + timedelta(seconds=1)
-        elif ending is SENT:
+        day.email_job_keys.append(key_of(order, job, ending.reason))
+        if ending is SENT:
             self._send(order, job, day)
-        else:
-            end(job, order, ending)
-            if ending.reason:
-                day.dead_letters.append(dead_letter(self._dice, job, order, ending.reason, ending.error, 0))
+            return
+        end(job, order, ending)
+        if ending.reason:
+            day.dead_letters.append(dead_letter(self._dice, job, order, ending.reason, ending.error, 0))
 
     def _send(self, order: Order, job: Job, day: Day) -> None:
         attempts = self._sender.send(order, job.id)
@@ -178,9 +175,9 @@ def new_job(order: Order, row_id: str) -> Job:
     )
 
 
-def key_of(order: Order, job: Job) -> JobKey:
-    """What catches the same job when it comes again; the hash is the one that its bytes would have."""
-    content = hash_content(job.recipient_email, job.recipient_name, "", job.type, job.template, order.piece.data)
+def key_of(order: Order, job: Job, reason: str) -> JobKey:
+    """What catches the same job when it comes again; the hash of a template job is the one that its bytes have."""
+    content = hash_content(job.recipient_email, job.recipient_name, "", job.type, job.template, data_of(order, reason))
     return JobKey(job_key(job.tenant_id, job.job_id), job.id, content, order.at)
 
 

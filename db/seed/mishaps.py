@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from db.seed.dice import happens, hexadecimal, weighted
 from db.seed.orders import Order
@@ -26,13 +26,22 @@ CANCELLED = Ending("cancelled", error="cancelled by its producer")
 EXPIRED = Ending("expired")
 BROKEN = Ending("dead", "missing-variables")
 SENT = Ending("")
-_CHANCES = {SENT: 0.9905, CANCELLED: 0.003, EXPIRED: 0.0025, BROKEN: 0.004}
+_CHANCES = {SENT: 0.9935, EXPIRED: 0.0025, BROKEN: 0.004}
+_CANCELLED = 0.04  # of those that are sent later than they come
+_LATE = timedelta(minutes=5)
+
+
+def suppressed_for(reason: str) -> Ending:
+    """The end of a job whose recipient must not get mail."""
+    return Ending("suppressed", error=f"the recipient is suppressed: {reason}")
 
 
 def draw_ending(dice: Random, order: Order) -> Ending:
     """How this job ends unsent; SENT = it does not."""
     if order.batch_id or order.campaign_id:
         return SENT
+    if order.due > order.at and happens(dice, _CANCELLED):
+        return CANCELLED
     ending = weighted(dice, _CHANCES)
     if ending is not BROKEN:
         return ending
@@ -43,15 +52,17 @@ def draw_ending(dice: Random, order: Order) -> Ending:
 def end(job: Job, order: Order, ending: Ending) -> None:
     """Write down how a job ended unsent."""
     job.status, job.error_message = ending.status, ending.error or None
+    if ending is CANCELLED:
+        job.updated_at = order.at + (order.due - order.at) / 2
+        return
     job.updated_at = order.due + timedelta(seconds=1)
-    if ending.status == "expired":
-        job.expires_at = order.due
+    if ending is EXPIRED:  # it came too late
+        job.expires_at = order.at - _LATE
 
 
 def dead_letter(dice: Random, job: Job, order: Order, reason: str, error: str, attempts: int) -> DeadLetter:
     """The dead letter of a job that has a row."""
-    lacking = order.piece.needs if reason == "missing-variables" else ""
-    value = job_bytes(order, lacking)
+    value = job_bytes(order, reason)
     source = _source(dice, job.lane)
     id_ = dead_letter_id(f"{reason}:{job.id}", value)
     return DeadLetter(id_, reason, error, job.job_id, job.tenant_id, job.id, source, value, attempts, job.updated_at)
@@ -59,7 +70,7 @@ def dead_letter(dice: Random, job: Job, order: Order, reason: str, error: str, a
 
 def stray_letter(dice: Random, order: Order) -> DeadLetter:
     """A record that is no job at all, so that nothing but its dead letter tells of it."""
-    whole = job_bytes(order, "")
+    whole = job_bytes(order)
     if happens(dice, 0.5):
         reason, error, value, job_id = "not-json", "value: is cut off", whole[: len(whole) * 2 // 3], None
     else:
@@ -70,15 +81,20 @@ def stray_letter(dice: Random, order: Order) -> DeadLetter:
     return DeadLetter(id_, reason, error, job_id, order.tenant.id, None, _source(dice, "normal"), value, 0, order.at)
 
 
-def job_bytes(order: Order, lacking: str) -> bytes:
-    """The template job as its producer spelled it, without the variable that it forgot."""
-    data = {name: value for name, value in order.piece.data.items() if name != lacking}
+def data_of(order: Order, reason: str = "") -> dict[str, Any]:
+    """The data as its producer sent it: with a variable forgotten where that is the reason of its end."""
+    lacking = order.piece.needs if reason == BROKEN.reason else ""
+    return {name: value for name, value in order.piece.data.items() if name != lacking}
+
+
+def job_bytes(order: Order, reason: str = "") -> bytes:
+    """The template job as its producer spelled it."""
     job = {
         "id": order.job_id,
         "type": order.kind.type,
         "template": order.piece.template,
         "recipient": {"email": order.person.email, "name": order.person.name},
-        "data": data,
+        "data": data_of(order, reason),
         "priority": order.kind.priority,
         "tenant": order.tenant.id,
     }

@@ -87,9 +87,6 @@ class Orders:
             updated_at=end,
         )
 
-    def batch_tenant(self) -> Tenant:
-        return _BATCH_TENANT
-
     def _single(self, day: date) -> Order:
         dice = self._dice
         tenant = weighted(dice, {tenant: tenant.share for tenant in TENANTS})

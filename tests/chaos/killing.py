@@ -100,9 +100,9 @@ class Executioner:
         target = self._kill_log.path_for(place, pid)
         part = target.with_suffix(".part")
         flight_log = flight_path(self._product.state_dir, slot)
-        if not flight_log.exists():
-            flight_log.touch(mode=0o600)
-        shutil.copyfile(flight_log, part)
+        part.touch()  # who died before its log was there has sent nothing
+        if flight_log.exists():
+            shutil.copyfile(flight_log, part)
         part.rename(target)
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         return True

@@ -16,7 +16,7 @@ from mail.outcome import Blame, Outcome, Verdict
 from mail.record import Record
 from workers.bookkeeping import Bookkeeper, Topics
 from workers.judgement import RetryPolicy
-from workers.letter import Batch, Letter
+from workers.letter import Batch
 
 ACCOUNT = Account("postmark", 0, "http://127.0.0.1:1", {"server_token": "x"})
 BOOT = new_id()

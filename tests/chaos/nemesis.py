@@ -1,0 +1,89 @@
+"""The nemesis of a chaos run: whom to kill from outside, and when to move partitions. All of it is drawn from the seed.
+
+It must never stop on its own account: the run decides when enough have died.
+"""
+
+import os
+import random
+import signal
+from collections.abc import Callable
+
+from db.connection import Database
+from sandbox.product import Product
+from tests.chaos.killing import Executioner
+
+ANYWHERE, IN_COMMIT = "anywhere", "in-commit"
+KILL_EVERY_S = (0.25, 1.0)
+RESIZE_EVERY_S = (2.0, 3.5)
+KILL_OTHERS_EVERY_S = (8.0, 14.0)
+SETTLED_S = 0.5  # younger processes are spared: killing only newborns would prove little
+# Few opening transactions take their time over the commit, so that a client can be killed while its backend goes on to commit.
+SLOW_COMMITS = 0.04
+SLOW_COMMIT_S = 0.5
+_SLOW_COMMITS = """
+    CREATE FUNCTION commit_slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF random() < {share} THEN PERFORM pg_sleep({sleep_s}); END IF;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE OF first_attempt ON workers
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION commit_slowly();
+"""
+_IN_COMMIT = "SELECT application_name FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
+
+
+class Nemesis:
+    """`turn` does what is due. `wants(place)` says whether that kind of death is still wanted."""
+
+    def __init__(self, product: Product, executioner: Executioner, database: Database, seed: int, wants: Callable[[str], bool]):
+        self._product = product
+        self._executioner = executioner
+        self._database = database
+        self._wants = wants
+        self._dice = random.Random(f"nemesis:{seed}")
+        self._is_larger = False
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._kill_at_s = self._resize_at_s = self._kill_other_at_s = 0.0
+
+    def prepare(self) -> None:
+        """Make some commits slow."""
+        self._database.run(lambda cursor: cursor.execute(_SLOW_COMMITS.format(share=SLOW_COMMITS, sleep_s=SLOW_COMMIT_S)))
+
+    def turn(self, now_s: float) -> None:
+        """Do what is due at `now_s` (seconds on any clock that goes forward)."""
+        if self._kill_at_s == 0.0:
+            self._kill_at_s, self._resize_at_s, self._kill_other_at_s = (now_s + self._dice.uniform(1.0, 2.0) for _ in range(3))
+        if self._wants(IN_COMMIT):
+            self._kill_in_commit()
+        if now_s >= self._kill_at_s and self._wants(ANYWHERE):
+            self._kill_at_s = now_s + self._dice.uniform(*KILL_EVERY_S)
+            self._kill_anywhere(now_s)
+        if now_s >= self._resize_at_s and self._wants("in-revoke"):
+            self._resize_at_s = now_s + self._dice.uniform(*RESIZE_EVERY_S)
+            self._resize()
+        if now_s >= self._kill_other_at_s:
+            self._kill_other_at_s = now_s + self._dice.uniform(*KILL_OTHERS_EVERY_S)
+            self._executioner.kill_other(self._dice.choice(("keeper", "balancer", "exporter")))
+
+    def rest(self) -> None:
+        """Give back the worker that was added, and quick commits."""
+        if self._is_larger:
+            self._resize()
+        self._database.run(lambda cursor: cursor.execute("DROP TRIGGER slow_commit ON workers"))
+
+    def _kill_anywhere(self, now_s: float) -> None:
+        workers = self._executioner.workers()
+        self._seen = {slot: self._seen[slot] if self._seen.get(slot, (0,))[0] == pid else (pid, now_s) for slot, pid in workers.items()}
+        settled = sorted(slot for slot, (_, since_s) in self._seen.items() if now_s - since_s >= SETTLED_S)
+        if settled:
+            self._executioner.kill(ANYWHERE, self._dice.choice(settled))
+
+    def _kill_in_commit(self) -> None:
+        """Kill a worker whose opening transaction is being committed: its successor must wait for what the backend makes of it."""
+        for (name,) in self._database.read(_IN_COMMIT):
+            self._executioner.kill(IN_COMMIT, int(name.rpartition("-")[2]))
+
+    def _resize(self) -> None:
+        """One worker more, or one less: partitions move, so that some are revoked from living workers."""
+        os.kill(self._product.supervisor.pid, signal.SIGTTOU if self._is_larger else signal.SIGTTIN)
+        self._is_larger = not self._is_larger
