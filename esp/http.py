@@ -74,15 +74,15 @@ class Exchange:
         return _answers_to(calls, answers)
 
     def close(self) -> None:
-        """Cut off what is under way, end the threads, close the connections."""
+        """Cut off what is under way, end the threads, close the connections; takes at most 5 s, even while a name look-up hangs."""
         self._is_closed = True
         for _ in self._senders:
             self._waiting.put(None)
         self._watchdog.close()
-        for sender in self._senders:
-            sender.join(_CLOSING_S)
-        if self._watchdog.ident is not None:
-            self._watchdog.join(_CLOSING_S)
+        limit_s = time.monotonic() + _CLOSING_S
+        for thread in [*self._senders, self._watchdog]:
+            if thread.ident is not None:
+                thread.join(max(0.0, limit_s - time.monotonic()))
         self._lines.close()
 
     def _call(self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]") -> Call:

@@ -88,6 +88,8 @@ class Esp:
     def interpret(self, request: Request, reply: Reply | NoReply) -> list[Outcome]:
         if isinstance(reply, NoReply):
             return base.unanswered(request, reply)
+        if not request.messages:
+            return []
         answer = _read(reply.body)
         if reply.status != 200:
             return self._refused(request, reply, answer if isinstance(answer, dict) else {})

@@ -117,24 +117,26 @@ def parent_of(pid: int) -> int | None:
 
 
 def _wait_until_stopped(pid: int) -> bool:
-    """Wait until every thread of a process has stopped; False where it has gone."""
+    """Wait until every thread of a process has stopped; False where it has gone, as at a failpoint."""
     deadline_s = time.monotonic() + STOP_LIMIT_S
     while time.monotonic() < deadline_s:
         states = _states_of_threads(pid)
-        if not states or states & {"Z", "X"}:
-            return False
         if states == {"T"}:
             return True
-    raise TimeoutError(f"process {pid} did not stop")
+        if parent_of(pid) is None or states == {"Z"}:
+            return False
+        time.sleep(0.0005)
+    raise TimeoutError(f"process {pid} did not stop, its threads are {states}")
 
 
 def _states_of_threads(pid: int) -> set[str]:
+    """One letter for each thread, as in /proc/<pid>/stat; none where the process has gone."""
     states = set()
-    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
-        try:
-            states.add(path.read_text().rpartition(")")[2].split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    try:
+        for path in Path(f"/proc/{pid}/task").iterdir():
+            states.add((path / "stat").read_text().rpartition(")")[2].split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return states | {"X"}  # a thread, or all of them, went while we looked
     return states
 
 

@@ -113,7 +113,7 @@ class ChaosRun:
 
     def _kill_and_produce(self, nemesis: Nemesis, database: Database) -> None:
         self.kill_log.arm(*POINTS)
-        producer = Producer({"bootstrap.servers": self._world.bootstrap_servers, "linger.ms": 5})
+        producer = Producer({"bootstrap.servers": self._world.bootstrap_servers, "linger.ms": 5, "log_level": 0})
         pieces = traffic.write_list(self._world.folder / "wanted.jsonl", traffic.make(10**7, self._seed, prefix=f"s{self._seed}-"))
         until_s, look_at_s = time.monotonic() + KILLING_LIMIT_S, 0.0
         while time.monotonic() < until_s and not self._is_enough():

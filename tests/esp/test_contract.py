@@ -153,6 +153,11 @@ def test_an_unreadable_success_is_unknown(esp: base.Esp, body: bytes) -> None:
     assert {o.verdict for o in esp.interpret(request, Reply(200, {}, body))} == {Verdict.UNKNOWN}
 
 
+def test_the_reply_to_a_request_without_messages_has_no_outcomes(esp: base.Esp) -> None:
+    for status in (200, 400, 401, 500):
+        assert esp.interpret(esp.health(), Reply(status, {}, b"{}")) == []
+
+
 def test_health_is_a_request_without_messages_to_the_accounts_own_base_url(provider: str) -> None:
     elsewhere = Account(provider, 7, "http://127.0.0.1:9", account(provider).credentials)
     health = base.load(elsewhere).health()

@@ -36,6 +36,9 @@ def fill(content: str, substitutions: dict[str, str], sections: dict[str, str] |
         ("{{name}}", {"name": "{{ 7*7 }}"}, "{{ 7*7 }}"),
         ("-name-", {"name": "\\1 \\0 \\n"}, "\\1 \\0 \\n"),
         ("-größe-", {"größe": "ß"}, "ß"),
+        ("{{ a }} - a -", {" a ": "x"}, "x x"),
+        ("{{ a }} {{a}}", {" a": "x", "a": "y"}, "y y"),
+        ("{{  }}- -", {" ": "x"}, "{{  }}x"),
         ("", {"name": "x"}, ""),
         ("-name-", {}, "-name-"),
     ],
@@ -73,6 +76,14 @@ def test_a_search_that_would_take_minutes_is_an_error_at_once() -> None:
     content = "-" * 500_000 + " ".join(names)
     with pytest.raises(RenderError, match="too many"):
         fill(content, names)
+
+
+def test_blanks_between_braces_do_not_slow_the_search_down() -> None:
+    names = {" " * n: "x" for n in range(1, 200)} | {"a" * n: "x" for n in range(1, 50)}
+    content = ("{{" + " " * 400 + "a") * 100 + "{{ " * 1_000 + " " * 50_000
+    started_s = time.process_time()
+    assert fill(content, names)[2] == content
+    assert time.process_time() - started_s < 2
 
 
 def test_a_thousand_personalizations_are_quick() -> None:
