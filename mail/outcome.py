@@ -64,6 +64,10 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes
     messages: tuple[Message, ...] = ()
 
+    def __repr__(self) -> str:
+        # headers hold the key, the body addresses
+        return f"Request({self.method} {self.url}, {len(self.messages)} messages, {len(self.body)} bytes)"
+
 
 class Reply(msgspec.Struct, frozen=True):
     """What came back, whole: header names in lower case, body capped by the reader."""

@@ -16,8 +16,8 @@ from render.allowance import MAX_OUTPUT_CHARS
 
 # One request's subject, text and HTML for a few requests at a time; each entry is as large as its part.
 _KEPT_PARTS = 16
-# The search may try every name at every dash. Characters times names: 50 names in a megabyte, 1,000 in 50 KB; under a second at worst.
-_MAX_SEARCH = 50_000_000
+# The search may try every name at every dash. Characters times names: 200 names in a megabyte, 1,000 in 200 KB; a second at worst.
+_MAX_SEARCH = 200_000_000
 
 
 class Substituter:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -20,14 +20,17 @@ WAITING = ("pending", "scheduled", "sending", "retrying")
 
 
 class Product:
-    """One supervisor over a world. `extra` are settings laid over the world's."""
+    """One supervisor over a world. `extra` are settings laid over the world's, `program` what Python runs as the supervisor."""
 
-    def __init__(self, world: World, workers: int = 4, extra: Mapping[str, str] | None = None):
+    def __init__(
+        self, world: World, workers: int = 4, extra: Mapping[str, str] | None = None, program: Sequence[str] = (str(PROJECT / "supervisor.py"),)
+    ):
         self.world = world
         self.environment = {**os.environ, **world.environment(), "PYTHONDONTWRITEBYTECODE": "1", **(extra or {})}
         self.settings: Settings = load_settings(self.environment, None)
         self.state_dir = self.settings.state_dir
         self._workers = workers
+        self._program = program
         self._supervisor: Child | None = None
 
     def prepare(self) -> None:
@@ -39,7 +42,7 @@ class Product:
 
     def start(self) -> None:
         """Start the supervisor and wait until every process has beaten once."""
-        command = [sys.executable, str(PROJECT / "supervisor.py"), "--workers", str(self._workers), "--env-file", os.devnull]
+        command = [sys.executable, *self._program, "--workers", str(self._workers), "--env-file", os.devnull]
         self._supervisor = spawn("supervisor", command, self.world.folder, environ=self.environment)
         self._supervisor.wait_until(self.is_ready, READY_LIMIT_S, "have every process beat once")
 

@@ -69,10 +69,12 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     points = failpoints.from_environment(Incarnation(path, context.slot, claim.slot.incarnation))
     vault = open_vault(settings)
     source = _open_source(context, database, claim.slot, vault, points)
-    exchange = Exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    esps = _Esps()
+    idle_s = {account.base_url: esps.of(account).limits.idle_s for account in settings.accounts}
+    exchange = Exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s, idle_s=idle_s)
     desk = EventDesk(open_publisher(settings, context.name))
     try:
-        tools = _assemble(context, database, claim.slot, vault, source, exchange, desk, log, points)
+        tools = _assemble(context, database, claim.slot, vault, source, exchange, esps, desk, log, points)
         yield Delivery(tools, settings.worker_batch_size, settings.email_job_timeout_s)
     finally:
         source.close()
@@ -88,6 +90,7 @@ def _assemble(
     vault: Vault,
     source: CombinedSource,
     exchange: Exchange,
+    esps: "_Esps",
     desk: EventDesk,
     log: FlightLog,
     points: Failpoints,
@@ -98,7 +101,7 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
-    sender = Sender(_Esps().of, exchange, log, context.shared.lease.is_held, points, breakers.note)
+    sender = Sender(esps.of, exchange, log, context.shared.lease.is_held, points, breakers.note)
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
     house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))

@@ -1,0 +1,138 @@
+"""The product's own supervisor and roles, but for delivery workers that keep a stopwatch: `python -m bench.measured --workers 2`.
+
+The loop, its parts and their wiring are the product's; only its verbs are called through a clock. While `<STATE_DIR>/hold` is
+there, workers take no records but stay in their group; whenever they run dry, they write what they have measured since.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from workers import delivery_wiring
+from workers.base import RoleContext
+from workers.delivery import Delivery
+from workers.roles import ROLES, Role
+
+HOLD_NAME = "hold"
+
+
+class Stopwatch:
+    """CPU and wall time by stage, in seconds. The CPU of a stage is that of the main thread, and while it lasts of the senders."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.cpu_s: Counter[str] = Counter()
+        self.wall_s: Counter[str] = Counter()
+        self.emails = self.batches = 0
+        self.ended_at_s = 0.0
+        self._began = self._now()
+        self._process_s = self._began[2]
+
+    def timed(self, stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, with its time on this watch."""
+
+        def run(*arguments: Any) -> Any:
+            before = self._now()
+            try:
+                return work(*arguments)
+            finally:
+                after = self._now()
+                self.cpu_s[stage] += after[0] - before[0]
+                self.cpu_s["senders"] += after[1] - before[1]
+                self.wall_s[stage] += after[3] - before[3]
+
+        return run
+
+    def note_batch(self, emails: int) -> None:
+        """One batch is over."""
+        main_s, senders_s, process_s, wall_s = self._now()
+        self.emails += emails
+        self.batches += 1
+        self.ended_at_s = wall_s
+        self.cpu_s["main"] = main_s - self._began[0]
+        self.cpu_s["python"] = self.cpu_s["main"] + senders_s - self._began[1]
+        self.cpu_s["process"] = process_s - self._began[2]
+
+    def report(self) -> dict[str, Any]:
+        """What one worker measured. "senders" is within "exchange" only; "process" - "python" are the Kafka client's threads."""
+        return {
+            "emails": self.emails,
+            "batches": self.batches,
+            "ended_at_s": self.ended_at_s,
+            "cpu_s": dict(self.cpu_s),
+            "wall_s": dict(self.wall_s),
+        }
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        senders = [thread.ident for thread in threading.enumerate() if thread.name.startswith("esp-") and thread.ident]
+        senders_s = sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in senders)
+        return time.thread_time(), senders_s, time.process_time(), time.monotonic()
+
+
+def run(context: RoleContext) -> None:
+    """The delivery role with a stopwatch."""
+    watch = Stopwatch()
+    folder = context.settings.state_dir
+    with delivery_wiring.wire(context) as delivery:
+        _attach(watch, delivery)
+        while not context.is_draining():
+            if (folder / HOLD_NAME).exists():
+                _hold(context, delivery, folder)
+                watch.reset()
+            if delivery.turn() == 0 and watch.emails:
+                _write(folder / f"measured-{context.slot}.json", watch.report())
+        delivery.tidy()
+
+
+def _attach(watch: Stopwatch, delivery: Delivery) -> None:
+    """Call the loop's verbs through the stopwatch."""
+    plain_timed, plain_deliver, source = delivery._timed, delivery.deliver, delivery._tools.source
+
+    def deliver(records: Sequence[Any]) -> int:
+        emails = plain_deliver(records)
+        watch.note_batch(emails)
+        return emails
+
+    instance: Any = delivery
+    instance._timed = lambda stage, work: plain_timed(stage, watch.timed(stage, work))
+    instance.deliver = deliver
+    instance.tell = watch.timed("tell", delivery.tell)
+    stage_source: Any = source
+    stage_source.poll = watch.timed("poll", source.poll)
+    stage_source.commit = watch.timed("commit", source.commit)
+
+
+def _hold(context: RoleContext, delivery: Delivery, folder: Path) -> None:
+    held = folder / f"held-{context.slot}"
+    held.touch()
+    while (folder / HOLD_NAME).exists() and not context.is_draining():
+        context.beat("held by a benchmark", 10.0)
+        delivery._tools.source.keep_alive()
+        context.wait(0.01)
+    held.unlink()
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(report))
+    draft.replace(path)
+
+
+def measured_roles() -> tuple[Role, ...]:
+    """The product's roles, delivery with the stopwatch."""
+    return tuple(replace(role, module="bench.measured") if role.name == "delivery" else role for role in ROLES)
+
+
+if __name__ == "__main__":
+    import supervisor
+
+    sys.exit(supervisor.main(roles=measured_roles()))
