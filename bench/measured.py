@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,11 @@ class Stopwatch:
         self.reset()
 
     def reset(self) -> None:
-        self.cpu_s: Counter[str] = Counter()
-        self.wall_s: Counter[str] = Counter()
+        self.cpu_s: defaultdict[str, float] = defaultdict(float)
+        self.wall_s: defaultdict[str, float] = defaultdict(float)
         self.emails = self.batches = 0
         self.ended_at_s = 0.0
         self._began = self._now()
-        self._process_s = self._began[2]
 
     def timed(self, stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, with its time on this watch."""

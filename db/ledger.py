@@ -251,6 +251,8 @@ def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
     fetch(cursor, sql("lock_jobs"), _bounded([r.row_id for r in results]))
     closed = {row[0] for row in fetch(cursor, sql("record_attempts"), attempts)}
     cursor.execute(sql("record_jobs"), jobs)
+    if settled := [r.attempt_id for r in results if r.state != "uncertain"]:
+        cursor.execute(sql("delete_uncertain"), {"ids": uuid_array(settled)})
     return closed
 
 

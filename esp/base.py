@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 
 from mail.account import Account
+from mail.callback import Callback
+from mail.event import Event
 from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 
@@ -66,6 +68,25 @@ class Esp(Protocol):
 
     def health(self) -> Request:
         """A request without messages that succeeds (200) where the account's credentials are good."""
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """The other direction: an `Esp` that also reads its callbacks. One that never calls back has neither method, which
+    `isinstance(esp, Listener)` tells.
+    """
+
+    def verify(self, callback: Callback) -> None:
+        """Raise BadCallback where the account has a key or secret for its callbacks and this one was not made with it."""
+        ...
+
+    def parse_events(self, document: Any) -> list[Event]:
+        """The events of a callback's parsed body, a single one or an array, in its order. Pure but for a count of unknown types.
+
+        What has no word of ours is left out; one odd event costs itself only. Raises BadCallback where nothing of the body can
+        be read.
+        """
         ...
 
 

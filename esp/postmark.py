@@ -1,4 +1,5 @@
-"""Postmark: one class, both directions. Rendered mails go as batches, and each has an answer of its own.
+"""Postmark: one class, both directions. Rendered mails go as batches (postmark_batch.py builds the bodies), and each has an answer
+of its own. Its webhooks come one event a request, with a user name and password that the account may name.
 
 It must never read an answer by position where the count is wrong, nor take silence about a mail for a no.
 Facts: postmarkapp.com support articles 1056, 1125, 1180 and api-evangelist/postmark (2026-08), ActiveCampaign/postmark-skills
@@ -12,10 +13,13 @@ from typing import Any
 
 import orjson
 
-from esp import base
+from esp import base, events
+from esp.basic_auth import verify_basic
+from esp.postmark_batch import encode
 from mail.account import Account
-from mail.ids import wire_id
-from mail.message import Address, Attachment, Message
+from mail.callback import Callback
+from mail.event import Event, EventType
+from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 
 LIMITS = base.Limits(
@@ -27,8 +31,6 @@ LIMITS = base.Limits(
     idle_s=20.0,
 )
 _PART_BYTES = 5_000_000
-_TAG_CHARACTERS = 1000
-_METADATA_FIELDS, _METADATA_NAME_CHARACTERS, _METADATA_VALUE_CHARACTERS = 10, 20, 80
 _Json = dict[str, Any]
 _Judgement = tuple[Verdict, Blame]
 
@@ -61,15 +63,48 @@ _JUDGEMENTS: dict[int, _Judgement] = {
 _STATUSES: dict[int, _Judgement] = {401: _MISCONFIGURED, 404: _MISCONFIGURED, 413: _REJECTED, 415: _MISCONFIGURED, 429: _THROTTLED}
 _BAD_TO = re.compile(r"invalid 'to' address|error parsing 'to'", re.IGNORECASE)
 
+_PROVIDER = "postmark"
+# What a bounce's Type means. Those without a meaning are answers of a machine or of a person, no bounces.
+_BOUNCES: dict[str, tuple[EventType, str] | None] = {
+    "hardbounce": (EventType.BOUNCED, "hard"),
+    "bademailaddress": (EventType.BOUNCED, "hard"),
+    "softbounce": (EventType.BOUNCED, "soft"),
+    "unknown": (EventType.BOUNCED, "soft"),
+    "blocked": (EventType.BOUNCED, "block"),
+    "spamnotification": (EventType.BOUNCED, "block"),  # taken for spam by a filter, not by a person
+    "virusnotification": (EventType.BOUNCED, "block"),
+    "transient": (EventType.DEFERRED, ""),
+    "dnserror": (EventType.DEFERRED, ""),
+    "spamcomplaint": (EventType.COMPLAINED, ""),
+    "unsubscribe": (EventType.UNSUBSCRIBED, ""),
+    "subscribe": (EventType.SUBSCRIBED, ""),
+    **dict.fromkeys(
+        ("manuallydeactivated", "unconfirmed", "smtpapierror", "dmarcpolicy", "templaterenderingfailed"), (EventType.DROPPED, "")
+    ),
+    **dict.fromkeys(("autoresponder", "addresschange", "openrelaytest", "challengeverification", "inbounderror")),
+}
+_SUPPRESSIONS = {"hardbounce": (EventType.BOUNCED, "hard"), "spamcomplaint": (EventType.COMPLAINED, "")}
+# Where each kind of webhook keeps its moment.
+_MOMENTS = {
+    "delivery": "deliveredat",
+    "bounce": "bouncedat",
+    "spamcomplaint": "bouncedat",
+    "open": "receivedat",
+    "click": "receivedat",
+    "subscriptionchange": "changedat",
+}
+_PLAIN = {"delivery": EventType.DELIVERED, "open": EventType.OPENED, "click": EventType.CLICKED, "spamcomplaint": EventType.COMPLAINED}
+
 
 class Esp:
-    """Credentials: `server_token`."""
+    """Credentials: `server_token`; optionally `webhook_username` and `webhook_password`, which callbacks must then bring."""
 
     limits = LIMITS
 
     def __init__(self, account: Account, now: Callable[[], float] = time.time):
         self._origin = account.base_url.rstrip("/")
         self._headers = {"X-Postmark-Server-Token": account.credentials["server_token"], "Accept": "application/json"}
+        self._webhook_login = [account.credentials.get(name, "") for name in ("webhook_username", "webhook_password")]
         self._now = now
 
     def unsupported(self, message: Message) -> str | None:
@@ -83,7 +118,7 @@ class Esp:
 
     def prepare(self, messages: Sequence[Message]) -> list[Request]:
         """Batches in the order given. Labels never stop a mail: of its tags and metadata travels what Postmark takes."""
-        return [self._request(*cut) for cut in base.bodies(messages, LIMITS, base.content_bytes, _encode)]
+        return [self._request(*cut) for cut in base.bodies(messages, LIMITS, base.content_bytes, encode)]
 
     def interpret(self, request: Request, reply: Reply | NoReply) -> list[Outcome]:
         if isinstance(reply, NoReply):
@@ -99,6 +134,13 @@ class Esp:
 
     def health(self) -> Request:
         return Request("GET", f"{self._origin}/server", self._headers, b"")
+
+    def verify(self, callback: Callback) -> None:
+        """Postmark signs nothing; it brings the user name and password that its webhook was made with."""
+        verify_basic(callback, *self._webhook_login)
+
+    def parse_events(self, document: Any) -> list[Event]:
+        return [event for fields in events.items(document, _PROVIDER) if (event := _event(fields))]
 
     def _request(self, messages: tuple[Message, ...], body: bytes) -> Request:
         headers = {**self._headers, "Content-Type": "application/json"}
@@ -124,63 +166,6 @@ class Esp:
             return None
         asked_s = base.retry_after_s(reply.headers.get("retry-after"), self._now())
         return _wait_of(code) if asked_s is None else asked_s
-
-
-def _encode(messages: Sequence[Message]) -> bytes:
-    return orjson.dumps([_fields(message) for message in messages])
-
-
-def _fields(message: Message) -> _Json:
-    fields: _Json = {
-        "From": _address(message.sender),
-        "To": _addresses(message.to),
-        "Subject": message.subject,
-        "Metadata": _metadata(message) if message.metadata else {"attempt_id": wire_id(message.attempt_id)},
-    }
-    if message.html:
-        fields["HtmlBody"] = message.html
-    if message.text:
-        fields["TextBody"] = message.text
-    if message.cc or message.bcc or message.reply_to:
-        copies = {"Cc": message.cc, "Bcc": message.bcc, "ReplyTo": (message.reply_to,) if message.reply_to else ()}
-        fields.update({name: _addresses(addresses) for name, addresses in copies.items() if addresses})
-    if message.tags and (tags := [tag for tag in message.tags if 0 < len(tag) <= _TAG_CHARACTERS]):
-        fields["Tag"] = tags[0]
-    if message.headers:
-        fields["Headers"] = [{"Name": name, "Value": value} for name, value in message.headers]
-    if message.attachments:
-        fields["Attachments"] = [_attachment(a) for a in message.attachments]
-    return fields
-
-
-def _attachment(attachment: Attachment) -> _Json:
-    fields = {"Name": attachment.name, "Content": attachment.content, "ContentType": attachment.content_type}
-    if attachment.content_id:
-        fields["ContentID"] = f"cid:{attachment.content_id}"
-    return fields
-
-
-def _addresses(addresses: Sequence[Address]) -> str:
-    return _address(addresses[0]) if len(addresses) == 1 else ", ".join([_address(a) for a in addresses])
-
-
-def _address(address: Address) -> str:
-    if not address.name:
-        return address.email
-    quoted = address.name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}" <{address.email}>'
-
-
-def _metadata(message: Message) -> dict[str, str]:
-    """Ours first, then of the caller's as many as Postmark takes; it refuses names that differ only in case."""
-    fields = {"attempt_id": wire_id(message.attempt_id)}
-    taken = {"attempt_id"}
-    for name, value in message.metadata:
-        is_fit = 0 < len(name) <= _METADATA_NAME_CHARACTERS and len(value) <= _METADATA_VALUE_CHARACTERS
-        if is_fit and name.lower() not in taken and len(fields) < _METADATA_FIELDS:
-            fields[name] = value
-            taken.add(name.lower())
-    return fields
 
 
 def _outcome(message: Message, item: object) -> Outcome:
@@ -223,3 +208,63 @@ def _code(item: _Json) -> int:
 
 def _words(item: _Json) -> str:
     return str(item.get("Message") or "")
+
+
+def _event(webhook: events.Fields) -> Event | None:
+    fields = {name.lower(): value for name, value in webhook.items()}  # ServerID is spelled ServerId at times
+    kind = events.text(fields.get("recordtype")).lower()
+    meaning = _meaning(kind, fields)
+    if meaning is None:
+        events.count_unknown(_PROVIDER)
+        return None
+    type_, bounce = meaning
+    details = f"{events.text(fields.get('details'), 2_000)} {events.text(fields.get('description'), 2_000)}".strip()
+    geo, metadata = _object(fields.get("geo")), _object(fields.get("metadata"))
+    return Event(
+        type=type_,
+        provider=_PROVIDER,
+        event_id=_event_id(kind, fields),
+        recipient=events.address(fields.get("recipient")) or events.address(fields.get("email")),
+        at=events.iso_moment(fields.get(_MOMENTS[kind])),
+        attempt_id=events.attempt_id(metadata.get("attempt_id")),
+        message_id=events.text(fields.get("messageid")),
+        reason=base.cut_detail(_reason(kind, fields, details)),
+        smtp_code=events.smtp_code(details),
+        bounce=bounce,
+        ip=events.ip(geo.get("IP")),
+        user_agent=events.text(fields.get("useragent"), events.USER_AGENT_CHARACTERS),
+        url=events.text(fields.get("originallink"), events.URL_CHARACTERS),
+        raw=events.kept(webhook, without=["Content"]),  # the whole mail, where the webhook was made with IncludeContent
+    )
+
+
+def _meaning(kind: str, fields: events.Fields) -> tuple[EventType, str] | None:
+    """Type and bounce class; None where our words have none. The Type is read, since sources disagree about TypeCode."""
+    if kind in _PLAIN:
+        return _PLAIN[kind], ""
+    if kind == "bounce":
+        return _BOUNCES.get(events.text(fields.get("type")).lower(), (EventType.BOUNCED, "soft"))
+    if kind != "subscriptionchange" or not isinstance(fields.get("suppresssending"), bool):
+        return None
+    if not fields["suppresssending"]:
+        return EventType.SUBSCRIBED, ""
+    return _SUPPRESSIONS.get(events.text(fields.get("suppressionreason")).lower(), (EventType.UNSUBSCRIBED, ""))
+
+
+def _event_id(kind: str, fields: events.Fields) -> str:
+    """Only bounces and complaints have an id of their own; of the others, what makes one different from the next."""
+    if kind in ("bounce", "spamcomplaint") and (own := events.text(fields.get("id"))) not in ("", "0"):
+        return f"{kind}:{own}"
+    who = fields.get("recipient") or fields.get("email")
+    what = [fields.get(name) for name in ("messageid", _MOMENTS[kind], "originallink", "suppresssending")]
+    return events.hash_of(kind, who, *what)
+
+
+def _reason(kind: str, fields: events.Fields, details: str) -> str:
+    if kind == "subscriptionchange":
+        return f"{events.text(fields.get('suppressionreason'))} by {events.text(fields.get('origin'))}"
+    return f"{events.text(fields.get('type'))}: {details}" if kind in ("bounce", "spamcomplaint") else ""
+
+
+def _object(value: Any) -> events.Fields:
+    return value if isinstance(value, dict) else {}

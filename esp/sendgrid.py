@@ -1,21 +1,34 @@
 """SendGrid v3: one class, both directions.
 
 Small mails travel together as substitutions, larger ones through a pass-through template where the account names one, else
-alone, or with mails of the very same words (personalizations.py builds the bodies).
-It must never raise over what SendGrid answers, nor take anything but its 202 (or the empty 200 of a sandbox) for a yes.
-Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06), www.twilio.com/docs/sendgrid (2026-11).
+alone, or with mails of the very same words (personalizations.py builds the bodies). Its event webhook comes as arrays, signed
+with a key that the account may name.
+It must never raise over what SendGrid answers, nor take anything but its 202 (or the empty 200 of a sandbox) for a yes, nor
+believe a callback that should be signed and is not.
+Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06), www.twilio.com/docs/sendgrid (2026-11),
+Jericho/StrongGrid (2026-03), django-anymail (2026-07).
 """
 
+import binascii
 import re
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import orjson
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from esp import base
+from esp import base, events
 from esp.personalizations import Manner, common, encode, manner_of
 from mail.account import Account
+from mail.callback import Callback
+from mail.errors import BadCallback
+from mail.event import Event, EventType
 from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 
@@ -34,9 +47,36 @@ _FORBIDDEN_HEADERS = frozenset(
 _CULPRIT = re.compile(r"personalizations[.\[]([0-9]{1,4})\b")
 _TO = re.compile(r"personalizations[.\[][0-9]+\]?\.to\b(?:[.\[]([0-9]+))?")
 
+_PROVIDER = "sendgrid"
+_SIGNATURE, _TIMESTAMP = "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"
+# SendGrid repeats a callback for 24 hours, and nobody documents whether it is signed anew for that. Within the window a replay
+# changes nothing, since each event meets its own row.
+REPLAY_WINDOW_S = 25 * 3600.0
+CLOCK_SKEW_S = 600.0
+_TYPES = {
+    "processed": EventType.PROCESSED,
+    "dropped": EventType.DROPPED,
+    "delivered": EventType.DELIVERED,
+    "deferred": EventType.DEFERRED,
+    "bounce": EventType.BOUNCED,
+    "open": EventType.OPENED,
+    "click": EventType.CLICKED,
+    "spamreport": EventType.COMPLAINED,
+    "unsubscribe": EventType.UNSUBSCRIBED,
+    "group_unsubscribe": EventType.UNSUBSCRIBED,
+    "group_resubscribe": EventType.SUBSCRIBED,
+}
+# Why a receiver refused (bounce_classification): of these the address is not guilty.
+_BLOCKS = frozenset({"content", "reputation", "frequency or volume too high"})
+_DELAYS = frozenset({"technical", "technical failure", "mailbox unavailable"})
+_DEAD_ADDRESSES = frozenset({"bounced address", "invalid"})
+_SERVER_PART = re.compile(r"\.(?:filter|recvd)")
+
 
 class Esp:
-    """Credentials: `api_key`; optionally `template_id`, a dynamic template of {{{subject}}}, {{{text}}} and {{{html}}}."""
+    """Credentials: `api_key`; optionally `template_id`, a dynamic template of {{{subject}}}, {{{text}}} and {{{html}}}, and
+    `webhook_public_key`, the verification key of the signed event webhook as SendGrid shows it.
+    """
 
     limits = LIMITS
 
@@ -44,6 +84,7 @@ class Esp:
         self._origin = account.base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {account.credentials['api_key']}", "Accept": "application/json"}
         self._template_id = account.credentials.get("template_id", "")
+        self._public_key = account.credentials.get("webhook_public_key", "")
         self._now = now
 
     def unsupported(self, message: Message) -> str | None:
@@ -89,6 +130,25 @@ class Esp:
 
     def health(self) -> Request:
         return Request("GET", f"{self._origin}/v3/scopes", self._headers, b"")
+
+    def verify(self, callback: Callback) -> None:
+        """The signature is over the timestamp and the raw bytes, so a body that came parsed cannot be believed."""
+        if not self._public_key:
+            return
+        signature, timestamp = callback.headers.get(_SIGNATURE, ""), callback.headers.get(_TIMESTAMP, "")
+        if not signature or not timestamp:
+            raise BadCallback("the callback is not signed")
+        if callback.raw is None:
+            raise BadCallback("the body came parsed: its signature can only be checked over the raw text")
+        try:
+            signed = timestamp.encode() + callback.raw
+            _read_key(self._public_key).verify(b64decode(signature.encode(), validate=True), signed, ec.ECDSA(SHA256()))
+        except (InvalidSignature, binascii.Error, UnicodeEncodeError):
+            raise BadCallback("the callback's signature is wrong") from None
+        _refuse_replay(timestamp, callback.received_at_s)
+
+    def parse_events(self, document: Any) -> list[Event]:
+        return [event for fields in events.items(document, _PROVIDER) if (event := _event(fields))]
 
     def _requests(self, manner: Manner, group: Sequence[Message]) -> Iterator[Request]:
         headers = {**self._headers, "Content-Type": "application/json"}
@@ -160,3 +220,82 @@ def _errors(body: bytes) -> list[tuple[str, str]]:
 def _words(reply: Reply) -> str:
     errors = "; ".join(f"{field}: {words}" if field else words for field, words in _errors(reply.body)[:10])
     return f"HTTP {reply.status} {errors or base.text_of(reply.body)}"
+
+
+def _read_key(spelled: str) -> ec.EllipticCurvePublicKey:
+    """SendGrid shows the base64 of a DER SubjectPublicKeyInfo; the same as PEM will do. Raises BadCallback: fail closed."""
+    try:
+        key = load_der_public_key(b64decode(re.sub(r"-----[^-]*-----|\\n|\s", "", spelled)))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise BadCallback("SENDGRID_WEBHOOK_PUBLIC_KEY is not an elliptic curve's public key: callbacks cannot be checked")
+    return key
+
+
+def _refuse_replay(timestamp: str, received_at_s: float | None) -> None:
+    """The timestamp is signed, so it is SendGrid's; it must be near the moment at which the callback reached Kafka."""
+    if not re.fullmatch("[0-9]{1,12}", timestamp):
+        raise BadCallback("the signature's timestamp is not in seconds")
+    if received_at_s is None:
+        return
+    age_s = received_at_s - int(timestamp)
+    if not -CLOCK_SKEW_S <= age_s <= REPLAY_WINDOW_S:
+        raise BadCallback("the signature is too old, or from the future: a replay, or a clock that is wrong")
+
+
+def _event(fields: events.Fields) -> Event | None:
+    kind = events.text(fields.get("event"))
+    if kind not in _TYPES:
+        events.count_unknown(_PROVIDER)
+        return None
+    type_, reason, status = _TYPES[kind], _reason(fields), events.text(fields.get("status"))
+    return Event(
+        type=type_,
+        provider=_PROVIDER,
+        event_id=_event_id(fields),
+        recipient=events.address(fields.get("email")),
+        at=events.unix_moment(fields.get("timestamp")),
+        attempt_id=events.attempt_id(fields.get("attempt_id")),
+        message_id=message_id_of(events.text(fields.get("sg_message_id"))),
+        reason="" if type_ is EventType.DELIVERED else base.cut_detail(reason),
+        smtp_code=events.smtp_code(status, reason),
+        bounce=_bounce(type_, fields, status, reason),
+        ip=events.ip(fields.get("ip")),
+        user_agent=events.text(fields.get("useragent"), events.USER_AGENT_CHARACTERS),
+        url=events.text(fields.get("url"), events.URL_CHARACTERS),
+        is_machine=fields.get("sg_machine_open") is True,
+        raw=events.kept(fields),
+    )
+
+
+def _event_id(fields: events.Fields) -> str:
+    own = events.text(fields.get("sg_event_id"), events.EVENT_ID_CHARACTERS + 1)
+    return own if 0 < len(own) <= events.EVENT_ID_CHARACTERS else events.hash_of(fields)
+
+
+def message_id_of(sg_message_id: str) -> str:
+    """The part that X-Message-Id gave: what precedes the receiving server. Older ids hold dots themselves, before ".filter"."""
+    end = _SERVER_PART.search(sg_message_id) or re.search(r"\.", sg_message_id)
+    return sg_message_id[: end.start()] if end else sg_message_id
+
+
+def _reason(fields: events.Fields) -> str:
+    """Why: a refusal's reason, a server's response, else the kind of refusal or the group that was left."""
+    if group := events.text(fields.get("asm_group_id")):
+        return f"group {group}"
+    return next(filter(None, (events.text(fields.get(name), 2_000) for name in ("reason", "response", "type"))), "")
+
+
+def _bounce(type_: EventType, fields: events.Fields, status: str, reason: str) -> str:
+    """SendGrid calls a refusal for good "bounce" (and sends no more), one for now "blocked", one that it gave up "expired"."""
+    if type_ is EventType.DROPPED:
+        return "hard" if reason.lower() in _DEAD_ADDRESSES else ""
+    if type_ is not EventType.BOUNCED:
+        return ""
+    kind, blamed = events.text(fields.get("type")).lower(), events.text(fields.get("bounce_classification")).lower()
+    if kind == "expired" or (kind == "blocked" and blamed in _DELAYS):
+        return "soft"
+    if kind == "blocked" or blamed in _BLOCKS or (not kind and status.startswith("5.7.")):
+        return "block"
+    return "soft" if not kind and status.startswith("4") else "hard"

@@ -19,7 +19,7 @@ class ConfinedCodeGenerator(CodeGenerator):
 
     def buffer(self, frame: Frame) -> None:
         frame.buffer = self.temporary_identifier()
-        self.writeline(f"{frame.buffer} = []")
+        self.writeline(f"{frame.buffer} = environment.new_buffer()")
 
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:
         """Template text and expressions, a few at a time, as one string each."""

@@ -17,14 +17,13 @@ from workers.connections import open_database
 READY_LIMIT_S = 30.0
 STOP_LIMIT_S = 45.0
 WAITING = ("pending", "scheduled", "sending", "retrying")
+SUPERVISOR = (str(PROJECT / "supervisor.py"),)
 
 
 class Product:
     """One supervisor over a world. `extra` are settings laid over the world's, `program` what Python runs as the supervisor."""
 
-    def __init__(
-        self, world: World, workers: int = 4, extra: Mapping[str, str] | None = None, program: Sequence[str] = (str(PROJECT / "supervisor.py"),)
-    ):
+    def __init__(self, world: World, workers: int = 4, extra: Mapping[str, str] | None = None, program: Sequence[str] = SUPERVISOR):
         self.world = world
         self.environment = {**os.environ, **world.environment(), "PYTHONDONTWRITEBYTECODE": "1", **(extra or {})}
         self.settings: Settings = load_settings(self.environment, None)

@@ -5,7 +5,7 @@ to it is recorded, and never exit with answers in hand.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple, TypeVar
@@ -39,6 +39,7 @@ T = TypeVar("T")
 POLL_S = 0.5
 POLL_LIMIT_S = 30.0
 LEASE_TRIES = 300  # tenths of a second
+PORTION_BYTES = 1 << 20  # a thousand personalizations need about 60 KB at least
 
 
 class Tools(NamedTuple):
@@ -86,7 +87,7 @@ class Delivery:
         except StoreUnavailable as error:
             log.warning("waiting for the store, with nothing in hand", problem=str(error))
             return self._idle(1.0)
-        return sum(self.deliver(group) for group in self._tools.quarantine.groups(records))
+        return sum(self.deliver(part) for group in self._tools.quarantine.groups(records) for part in portions(group))
 
     def deliver(self, records: Sequence[Record]) -> int:
         """The way of a batch: from bytes to committed offsets."""
@@ -192,6 +193,21 @@ class Delivery:
             return work()
         finally:
             metrics.BATCH_SECONDS.labels(stage).observe(perf_counter() - started)
+
+
+def portions(records: Sequence[Record], most_bytes: int = PORTION_BYTES) -> Iterator[list[Record]]:
+    """Cut what one poll brought so that no batch is too large for its time: one record can ask for a thousand emails."""
+    portion: list[Record] = []
+    size = 0
+    for record in records:
+        length = len(record.value or b"")
+        if portion and size + length > most_bytes:
+            yield portion
+            portion, size = [], 0
+        portion.append(record)
+        size += length
+    if portion:
+        yield portion
 
 
 def _fate_of_lost(letter: Letter) -> Fate:

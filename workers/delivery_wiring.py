@@ -12,6 +12,7 @@ from db import due
 from db.connection import Database
 from db.ledger import Slot
 from db.payloads import Vault
+from db.slots import Claim
 from esp import base as esp_base
 from esp.base import Esp
 from esp.http import Exchange
@@ -20,6 +21,7 @@ from intake.due import DueSource
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription, subscription
 from mail.account import Account
+from mail.errors import Fenced, StoreUnavailable
 from mail.job import Lane
 from mail.limits import DecodeLimits
 from mail.message import Address
@@ -29,7 +31,7 @@ from routing.breaker import open_breakers
 from routing.router import Mode, Router
 from routing.snapshot import SnapshotReader
 from telemetry import metrics
-from workers import failpoints, flight_log, settlement
+from workers import failpoints, flight_log, settlement, slot_lock
 from workers.admission import allowlist
 from workers.base import RoleContext
 from workers.bookkeeping import Bookkeeper, Topics
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 DUE_EVERY_S = 1.0
+SLOT_PATIENCE_S = 60.0
 
 
 @contextmanager
@@ -61,9 +64,9 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     database = open_database(settings, context.name)
     boot_id = flight_log.boot_id()
     context.beat("settling the predecessor's flight log", 120.0)
-    claim = settlement.take_over(
-        database, settings.state_dir, host_name(settings), context.slot, boot_id, os.getpid(), settings.kafka_topic_email_events
-    )
+    if not slot_lock.take(settings.state_dir, context.slot, SLOT_PATIENCE_S, context.wait):
+        raise Fenced(f"somebody else holds delivery slot {context.slot}")
+    claim = _take_over(context, database, boot_id)
     path = settlement.flight_path(settings.state_dir, context.slot)
     log = FlightLog(path, boot_id, claim.slot.incarnation)
     points = failpoints.from_environment(Incarnation(path, context.slot, claim.slot.incarnation))
@@ -81,6 +84,22 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
         exchange.close()
         desk.close()
         database.close()
+
+
+def _take_over(context: RoleContext, database: Database, boot_id: str) -> Claim:
+    """Settle the slot's past; a store that is away is waited for, unless we are asked to leave."""
+    settings = context.settings
+    while True:
+        context.beat("settling the predecessor's flight log", 120.0)
+        try:
+            return settlement.take_over(
+                database, settings.state_dir, host_name(settings), context.slot, boot_id, os.getpid(), settings.kafka_topic_email_events
+            )
+        except StoreUnavailable as error:
+            if context.is_draining():
+                raise SystemExit(0) from error
+            telemetry.log.get("workers.delivery").warning("waiting for the store before the start", problem=str(error))
+            context.wait(1.0)
 
 
 def _assemble(

@@ -15,7 +15,7 @@ from db import housekeeping, outbox, partitions, slots
 from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
-from workers import flight_log, settlement
+from workers import flight_log, settlement, slot_lock
 from workers.base import RoleContext
 from workers.connections import host_name, open_database, open_publisher
 from workers.publisher import Publisher
@@ -58,6 +58,7 @@ class Keeper:
         """What this host needs, the most urgent first."""
         return [
             Chore("renew the host's lease", 10.0, self.renew_lease),
+            Chore("settle slots that are no longer used", 10.0, self.settle_missing_slots),
             Chore("sweep the outbox", 5.0, self.sweep_outbox),
             Chore("settle lost hosts", 15.0, self.settle_lost_hosts),
             Chore("wake forgotten rows", 30.0, lambda: self._count("woke forgotten rows", housekeeping.wake_forgotten)),
@@ -73,10 +74,12 @@ class Keeper:
         self._lease.hold_until(deadline_ns)
 
     def settle_missing_slots(self) -> None:
-        """Slots that this supervisor no longer has, because it was started with fewer workers."""
+        """Slots beyond the configured number in which nobody lives: this supervisor has fewer workers now."""
         for slot in self._database.run(lambda cursor: slots.find(cursor, self._host)):
             if slot >= self._settings.worker_concurrency:
-                self._settle_and_forget(slot)
+                with slot_lock.held(self._settings.state_dir, slot) as is_ours:
+                    if is_ours:
+                        self._settle_and_forget(slot)
 
     def settle_lost_hosts(self) -> None:
         """Hosts whose lease ran out so long ago that none of their requests can be on its way: what they left open is uncertain."""
@@ -88,7 +91,8 @@ class Keeper:
                 doubted = settlement.doubt_all(
                     self._database, host, slot, self._boot_id, os.getpid(), self._settings.kafka_topic_email_events
                 )
-                log.error("a host is lost: what it had open is uncertain", host=host, slot=slot, uncertain=doubted)
+                if doubted:
+                    log.error("a host is lost: what it had open is uncertain", host=host, slot=slot, uncertain=doubted)
             self._database.run(partial(slots.forget_host, host=host, margin_s=margin_s))
 
     def sweep_outbox(self) -> None:
@@ -149,7 +153,7 @@ def run(context: RoleContext) -> None:
     database = open_database(context.settings, context.name)
     publisher = open_publisher(context.settings, context.name)
     keeper = Keeper(context.settings, database, publisher, context.shared.lease)
-    chores = [Chore("settle slots that are no longer used", float("inf"), keeper.settle_missing_slots), *keeper.chores()]
+    chores = keeper.chores()
     due_at_s = {chore.name: 0.0 for chore in chores}
     while not context.is_draining():
         context.beat("keeping", 60.0)

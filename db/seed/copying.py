@@ -29,7 +29,7 @@ def _spelled(value: object) -> str:
         case None:
             return "\\N"
         case str():
-            return value.translate(_ESCAPES)
+            return value if value.isprintable() and "\\" not in value else value.translate(_ESCAPES)
         case bool():
             return "t" if value else "f"
         case datetime():

@@ -46,7 +46,7 @@ def draw_ending(dice: Random, order: Order) -> Ending:
     if ending is not BROKEN:
         return ending
     needs = order.piece.needs
-    return BROKEN._replace(error=f"template {order.piece.template}: the data lacks {needs}") if needs else SENT
+    return BROKEN._replace(error=f"template {order.piece.template}: {needs}") if needs else SENT
 
 
 def end(job: Job, order: Order, ending: Ending) -> None:
@@ -72,7 +72,7 @@ def stray_letter(dice: Random, order: Order) -> DeadLetter:
     """A record that is no job at all, so that nothing but its dead letter tells of it."""
     whole = job_bytes(order)
     if happens(dice, 0.5):
-        reason, error, value, job_id = "not-json", "value: is cut off", whole[: len(whole) * 2 // 3], None
+        reason, error, value, job_id = "not-json", "value: is not JSON: Input data was truncated", whole[: len(whole) * 2 // 3], None
     else:
         fields = json.loads(whole) | {"priority": "urgent"}
         reason, error, value = "invalid-job", "priority: is not known; use high, normal or low", json.dumps(fields).encode()

@@ -4,7 +4,7 @@ import math
 from random import Random
 from typing import NamedTuple
 
-_SPREAD_OF_ESPS, _SPREAD_OF_CELLS = 0.5, 0.6
+_SPREAD_OF_ESPS, _SPREAD_OF_CELLS = 0.5, 0.9
 _USUAL_INBOX = 1.6  # on the logit scale: 83 % of what is delivered is seen
 _USUAL_BLOCK = -4.2  # 1.5 % of what is sent is refused
 

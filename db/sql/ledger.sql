@@ -81,22 +81,23 @@ FROM unnest(%(ids)s::uuid[], %(job_ids)s::uuid[], %(tenants)s::bigint[], %(accou
 SELECT a.id FROM email_attempts a WHERE a.id = ANY(%(ids)s::uuid[]) AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
 -- name: record_attempts
--- What the ESP said; only an open attempt can be answered, so a repeated record changes nothing.
+-- What the ESP said; only an attempt without an answer can be answered, so a repeated record changes nothing. An answer that was in
+-- hand while others already doubted the attempt (a lost host that was only cut off) is evidence, and wins.
 UPDATE email_attempts a
 SET state = i.state, message_id = nullif(i.message_id, ''), error = nullif(i.error, ''), answered_at = now()
 FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(errors)s::text[]) AS i(id, state, message_id, error)
-WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND a.state = 'open'
+WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND (a.state = 'open' OR a.state = 'uncertain' AND i.state <> 'uncertain')
 RETURNING a.id
 
 -- name: record_jobs
 -- Where the jobs stand now. An event may have come first: then only what it did not know is added.
 UPDATE email_jobs j
-SET status = CASE WHEN j.status = 'sending' THEN i.status ELSE j.status END,
+SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.status ELSE j.status END,
     sent_at = CASE WHEN i.status = 'sent' THEN coalesce(j.sent_at, now()) ELSE j.sent_at END,
     message_id = coalesce(nullif(i.message_id, ''), j.message_id),
     error_message = nullif(i.error, ''),
     retry_count = i.retry_count,
-    next_attempt_at = CASE WHEN j.status = 'sending' THEN now() + i.delay_s * interval '1 second' ELSE j.next_attempt_at END,
+    next_attempt_at = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN now() + i.delay_s * interval '1 second' ELSE j.next_attempt_at END,
     updated_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempt_ids)s::uuid[], %(statuses)s::text[], %(message_ids)s::text[], %(errors)s::text[],
             %(retry_counts)s::int[], %(delays)s::float8[])
@@ -120,6 +121,9 @@ INSERT INTO uncertain_attempts (attempt_id, job_id, tenant_id, provider, account
 SELECT * FROM unnest(%(ids)s::uuid[], %(job_ids)s::uuid[], %(tenants)s::bigint[], %(providers)s::text[],
                      %(account_tenants)s::bigint[], %(reasons)s::text[])
 ON CONFLICT (attempt_id) DO NOTHING
+
+-- name: delete_uncertain
+DELETE FROM uncertain_attempts u WHERE u.attempt_id = ANY(%(ids)s::uuid[])
 
 -- name: add_sent_to_cohorts
 -- Counters by writer slot: no two workers ever wait for the same row.

@@ -14,8 +14,11 @@ from tests.chaos.killing import Executioner
 
 ANYWHERE, IN_COMMIT = "anywhere", "in-commit"
 KILL_EVERY_S = (0.25, 1.0)
-RESIZE_EVERY_S = (2.0, 3.5)
-KILL_OTHERS_EVERY_S = (8.0, 14.0)
+KILL_OTHERS_EVERY_S = (2.0, 5.0)
+LARGER_FOR_S = (1.5, 2.5)
+# longer than the session (run.py): a static member that comes back within it gets its partitions without moving any
+SMALLER_FOR_S = (3.5, 4.5)
+RELOADS = 0.3  # of the times when a worker is taken away, all are replaced instead
 SETTLED_S = 0.5  # younger processes are spared: killing only newborns would prove little
 # Few opening transactions take their time over the commit, so that a client can be killed while its backend goes on to commit.
 SLOW_COMMITS = 0.04
@@ -29,7 +32,7 @@ _SLOW_COMMITS = """
     CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE OF first_attempt ON workers
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION commit_slowly();
 """
-_IN_COMMIT = "SELECT application_name FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
+_IN_COMMIT = "SELECT pid, application_name FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
 
 
 class Nemesis:
@@ -42,6 +45,7 @@ class Nemesis:
         self._wants = wants
         self._dice = random.Random(f"nemesis:{seed}")
         self._is_larger = False
+        self._backends: set[int] = set()
         self._seen: dict[int, tuple[int, float]] = {}
         self._kill_at_s = self._resize_at_s = self._kill_other_at_s = 0.0
 
@@ -59,11 +63,11 @@ class Nemesis:
             self._kill_at_s = now_s + self._dice.uniform(*KILL_EVERY_S)
             self._kill_anywhere(now_s)
         if now_s >= self._resize_at_s and self._wants("in-revoke"):
-            self._resize_at_s = now_s + self._dice.uniform(*RESIZE_EVERY_S)
             self._resize()
+            self._resize_at_s = now_s + self._dice.uniform(*(LARGER_FOR_S if self._is_larger else SMALLER_FOR_S))
         if now_s >= self._kill_other_at_s:
             self._kill_other_at_s = now_s + self._dice.uniform(*KILL_OTHERS_EVERY_S)
-            self._executioner.kill_other(self._dice.choice(("keeper", "balancer", "exporter")))
+            self._executioner.kill_other(self._dice.choice(("keeper", "keeper", "balancer", "exporter")))
 
     def rest(self) -> None:
         """Give back the worker that was added, and quick commits."""
@@ -80,10 +84,13 @@ class Nemesis:
 
     def _kill_in_commit(self) -> None:
         """Kill a worker whose opening transaction is being committed: its successor must wait for what the backend makes of it."""
-        for (name,) in self._database.read(_IN_COMMIT):
-            self._executioner.kill(IN_COMMIT, int(name.rpartition("-")[2]))
+        committing = dict(self._database.read(_IN_COMMIT))
+        for backend in committing.keys() - self._backends:
+            self._executioner.kill(IN_COMMIT, int(committing[backend].rpartition("-")[2]))
+        self._backends |= committing.keys()  # one that is still at it has lost its client already
 
     def _resize(self) -> None:
-        """One worker more, or one less: partitions move, so that some are revoked from living workers."""
-        os.kill(self._product.supervisor.pid, signal.SIGTTOU if self._is_larger else signal.SIGTTIN)
+        """One worker more, or one less again: partitions move, so that some are revoked from living workers."""
+        fewer = signal.SIGHUP if self._dice.random() < RELOADS else signal.SIGTTOU
+        os.kill(self._product.supervisor.pid, fewer if self._is_larger else signal.SIGTTIN)
         self._is_larger = not self._is_larger

@@ -3,6 +3,7 @@
 import resource
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ BOMBS = {
     "concatenation again and again": "{% set a = 'a' * 99 %}" + "{% set a = a ~ a %}" * DOUBLINGS,
     "addition again and again": "{% set a = 'a' * 99 %}" + "{% set a = a + a %}" * DOUBLINGS,
     "lists of lists": "{% set a = ['a'] %}" + "{% set a = [a, a] %}" * DOUBLINGS + "{{ a }}",
-    "tuples of tuples": "{% set a = ('a',) %}" + "{% set a = (a, a) %}" * DOUBLINGS + "{{ a in [a] }}",
+    "tuples of tuples": "{% set a = (1,) %}{% set b = (1,) %}" + "{% set a = (a, a) %}{% set b = (b, b) %}" * DOUBLINGS + "{{ a == b }}",
     "dicts of dicts": "{% set a = {} %}" + "{% set a = {1: a, 2: a} %}" * DOUBLINGS + "{{ a|tojson }}",
     "dict calls of dict calls": "{% set a = {} %}" + "{% set a = dict(x=a, y=a) %}" * DOUBLINGS,
     "lists growing": "{% set a = ['a'] %}" + "{% set a = a + a %}" * DOUBLINGS,
@@ -68,7 +69,7 @@ BOMBS = {
     "macro that calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
     "recursive loop": "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
     "long text in a loop": "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{{ s }}{% endfor %}",
-    "long text in a macro": "{% macro m(s) %}{% for i in range(9999) %}{{ s }}{% endfor %}{% endmacro %}{{ m('a' * 1000000) }}",
+    "long text in a macro": "{% macro m(s) %}{% for i in range(9999) %}{{ s }}{% endfor %}{% endmacro %}{{ m('<' * 200000) }}",
     "many slices of a long text": "{% set s = 'a' * 1000000 %}" + "{% set a = s[1:] %}" * 99,
     "filter chains": "{{ 'a' * 1000000 " + "|upper|lower" * 50 + " }}",
     "a namespace of itself": "{% set n = namespace() %}{% set n.n = n %}{{ n }}",
@@ -126,7 +127,7 @@ def test_a_bomb_leaves_nothing_behind_for_the_next_template() -> None:
 
 
 def test_a_value_that_refers_to_itself_often_is_measured_as_often() -> None:
-    shared = ["text"]
+    shared: list[Any] = ["text"]
     for _ in range(10):
         shared = [shared, shared]
     assert expanded_size(shared) > 1024 * len("text")

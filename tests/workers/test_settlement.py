@@ -129,3 +129,13 @@ def test_leased_rows_of_a_dead_worker_are_due_at_once(ledger, tmp_path):
     assert lease() == []
     take_over(ledger, tmp_path)
     assert len(lease()) == 1
+
+
+def test_an_answer_that_was_in_hand_while_others_doubted_is_evidence(ledger):
+    slot = ledger.claim()
+    batch = letters_of(record_of(job_bytes("j1")), record_of(job_bytes("j2")))
+    ledger.open(slot, batch)
+    assert settlement.doubt_all(ledger.database, "host", 0, BOOT, 1, TOPICS.events) == 2
+    ledger.record(slot, batch, {"j2": Verdict.UNKNOWN})
+    assert statuses(ledger, batch) == {"j1": ("sent", ["accepted"]), "j2": ("uncertain", ["uncertain"])}
+    assert ledger.count("uncertain_attempts") == 1

@@ -1,0 +1,135 @@
+"""The pure pieces that every ESP needs to turn a callback's body into events: texts, times, addresses, codes, ids.
+
+What comes in is a stranger's: of the wrong type, endless or invented. This module must never raise over it (an unreadable value
+is an empty one), never read the clock, and never let more of an event be kept than it says here.
+"""
+
+import hashlib
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from mail.errors import BadCallback
+from mail.ids import from_wire
+from telemetry import metrics
+
+EVENT_ID_CHARACTERS = 200
+ID_CHARACTERS = 255
+ADDRESS_CHARACTERS = 320
+USER_AGENT_CHARACTERS = 1_000
+URL_CHARACTERS = 2_000
+_KEPT_FIELDS, _KEPT_CHARACTERS = 100, 4_000
+_UNREADABLE = re.compile("[\x00\ud800-\udfff]")
+# RFC 3463: class.subject.detail; and RFC 5321: three digits at the start, or behind "smtp;" as in a Diagnostic-Code
+_ENHANCED_CODE = re.compile(r"(?<![0-9.])[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
+_REPLY_CODE = re.compile(r"(?:^|;)\s*([245][0-9]{2})(?![0-9])")
+# A moment beyond this many seconds is one in milliseconds (the year 5138 otherwise).
+_LARGEST_SECONDS = 1e11
+Fields = dict[str, Any]
+
+
+def items(document: Any, provider: str) -> Iterator[Fields]:
+    """The events of a body, whether one or an array of them; what is no object is counted. Raises BadCallback over other bodies."""
+    if isinstance(document, dict):
+        document = [document]
+    if not isinstance(document, list):
+        raise BadCallback("the body is neither an event nor an array of events")
+    for item in document:
+        if isinstance(item, dict):
+            yield item
+        else:
+            count_unknown(provider)
+
+
+def count_unknown(provider: str) -> None:
+    """An event that cannot be told in our words, or is of a type that nobody documented."""
+    metrics.WEBHOOK_EVENTS.labels(provider=provider, event="unknown").inc()
+
+
+def text(value: Any, characters: int = ID_CHARACTERS) -> str:
+    """A string as it is, whole numbers spelled out, at most so long; "" for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64:
+        return str(value)
+    return _UNREADABLE.sub("\ufffd", value[:characters]) if isinstance(value, str) else ""
+
+
+def address(value: Any) -> str:
+    """An address, or "" where it is none."""
+    spelled = text(value, ADDRESS_CHARACTERS + 1).strip()
+    return spelled if "@" in spelled and len(spelled) <= ADDRESS_CHARACTERS else ""
+
+
+def ip(value: Any) -> str:
+    """An IP address in its usual spelling, or "" where it is none; the database takes nothing else."""
+    try:
+        return str(ipaddress.ip_address(value)) if isinstance(value, str) and "%" not in value else ""
+    except ValueError:
+        return ""
+
+
+def attempt_id(value: Any) -> str:
+    """The attempt behind a wire id, or "" where it is somebody else's."""
+    try:
+        return from_wire(value) if isinstance(value, str) else ""
+    except ValueError:
+        return ""
+
+
+def smtp_code(*texts: str) -> str:
+    """The first enhanced status code in the texts ("5.1.1"), else the first reply code ("550"), else ""."""
+    for words in texts:
+        if found := _ENHANCED_CODE.search(words):
+            return found[0]
+    for words in texts:
+        if found := _REPLY_CODE.search(words):
+            return found[1]
+    return ""
+
+
+def unix_moment(value: Any) -> datetime | None:
+    """A moment given in Unix seconds (or, as samples of some ESPs show, milliseconds), as a number or as text."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or number <= 0:
+        return None
+    seconds = number / 1000 if number > _LARGEST_SECONDS else number
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def iso_moment(value: Any) -> datetime | None:
+    """A moment in ISO 8601, UTC where it names no offset."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is None or moment.tzinfo is None:
+            return moment and moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def hash_of(*parts: Any) -> str:
+    """An id for an event that has none: the same parts (parsed JSON) give the same one, whatever the order of their keys."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def kept(fields: Fields, without: Iterable[str] = ()) -> Fields:
+    """What is kept of an event: its fields but those named and those that are very long."""
+    left_out = set(without)
+    short = ((name, value) for name, value in fields.items() if name not in left_out and len(name) <= ID_CHARACTERS)
+    return {name: value for (name, value), _ in zip(short, range(_KEPT_FIELDS), strict=False) if _is_short(value)}
+
+
+def _is_short(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _KEPT_CHARACTERS
+    return not isinstance(value, dict | list) or len(json.dumps(value)) <= _KEPT_CHARACTERS
