@@ -115,10 +115,18 @@ def number_array(numbers: Iterable[float | None]) -> str:
 
 def text_array(texts: Iterable[str | None]) -> str:
     """An array of texts as one literal; None is NULL. Raises ValueError on NUL, which Postgres cannot hold."""
-    literal = "{" + ",".join(["NULL" if t is None else '"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in texts]) + "}"
-    if "\0" in literal:
+    texts = list(texts)
+    if None in texts:
+        return "{" + ",".join(["NULL" if text is None else _quoted([text]) for text in texts]) + "}"
+    return "{" + _quoted(texts) + "}" if texts else "{}"
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """Texts in quotes, with commas between them: escaped all at once, which costs a third of escaping each."""
+    joined = "\0".join(texts)
+    if joined.count("\0") >= len(texts):
         raise ValueError("a text holds NUL, which Postgres cannot store")
-    return literal
+    return '"' + joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"'
 
 
 def bytes_array(values: Sequence[bytes | None]) -> str:

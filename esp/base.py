@@ -241,3 +241,33 @@ def is_about_recipient(message: Message, words: str) -> bool:
 
 def _clamped(wait_s: float) -> float:
     return min(max(wait_s, 0.0), LONGEST_WAIT_S)
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """An uncertain attempt that an ESP shall be asked about; its id tells when it was made. `recipient` is the message's first To."""
+
+    attempt_id: str
+    recipient: str
+
+
+class Search(msgspec.Struct, frozen=True):
+    """One question to an ESP's own records, and the attempts that its answer speaks of. Its request carries no messages."""
+
+    request: Request
+    attempts: tuple[Sought, ...]
+
+
+class Finder(Protocol):
+    """An `Esp` that can also be asked what it took. One whose ESP keeps no searchable records has neither method."""
+
+    def find(self, attempts: Sequence[Sought]) -> list[Search]:
+        """The questions that settle these attempts; one that the ESP's records no longer reach is in none of them."""
+        ...
+
+    def read_found(self, search: Search, reply: Reply | NoReply) -> dict[str, bool]:
+        """By attempt id: True = the ESP took it, False = its records are read whole and do not know it.
+
+        An attempt of which neither is certain (no answer, an error, more than one page) is left out. False means something only
+        for an attempt that is older than `Limits.evidence_margin_s`. Whatever came back, this does not raise.
+        """
+        ...

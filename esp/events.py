@@ -79,6 +79,12 @@ def attempt_id(value: Any) -> str:
         return ""
 
 
+def own_id(value: Any) -> str:
+    """The id that the ESP gave an event, or "" where there is none to trust: one that is cut could be another's."""
+    spelled = text(value, EVENT_ID_CHARACTERS + 1)
+    return spelled if len(spelled) <= EVENT_ID_CHARACTERS else ""
+
+
 def smtp_code(*texts: str) -> str:
     """The first enhanced status code in the texts ("5.1.1"), else the first reply code ("550"), else ""."""
     for words in texts:

@@ -253,7 +253,7 @@ def _meaning(kind: str, fields: events.Fields) -> tuple[EventType, str] | None:
 
 def _event_id(kind: str, fields: events.Fields) -> str:
     """Only bounces and complaints have an id of their own; of the others, what makes one different from the next."""
-    if kind in ("bounce", "spamcomplaint") and (own := events.text(fields.get("id"))) not in ("", "0"):
+    if kind in ("bounce", "spamcomplaint") and (own := events.own_id(fields.get("id"))) not in ("", "0"):
         return f"{kind}:{own}"
     who = fields.get("recipient") or fields.get("email")
     what = [fields.get(name) for name in ("messageid", _MOMENTS[kind], "originallink", "suppresssending")]

@@ -253,7 +253,7 @@ def _event(fields: events.Fields) -> Event | None:
     return Event(
         type=type_,
         provider=_PROVIDER,
-        event_id=_event_id(fields),
+        event_id=events.own_id(fields.get("sg_event_id")) or events.hash_of(fields),
         recipient=events.address(fields.get("email")),
         at=events.unix_moment(fields.get("timestamp")),
         attempt_id=events.attempt_id(fields.get("attempt_id")),
@@ -267,11 +267,6 @@ def _event(fields: events.Fields) -> Event | None:
         is_machine=fields.get("sg_machine_open") is True,
         raw=events.kept(fields),
     )
-
-
-def _event_id(fields: events.Fields) -> str:
-    own = events.text(fields.get("sg_event_id"), events.EVENT_ID_CHARACTERS + 1)
-    return own if 0 < len(own) <= events.EVENT_ID_CHARACTERS else events.hash_of(fields)
 
 
 def message_id_of(sg_message_id: str) -> str:

@@ -34,7 +34,7 @@ def parse(value: bytes, max_bytes: int) -> Document:
     """The JSON object in `value`; raises InvalidJob (too-large, not-json, invalid-job)."""
     if len(value) > max_bytes:
         raise InvalidJob("too-large", f"value: has {len(value)} bytes, at most {max_bytes} are taken")
-    fields = _parse_json(value)
+    fields = parse_json(value)
     if not isinstance(fields, dict):
         raise InvalidJob("invalid-job", "value: must be a JSON object")
     # Looking for one byte first: it costs a tenth of looking for six
@@ -52,7 +52,8 @@ def hash_content(*parts: object) -> bytes:
     return hashlib.sha256(_CANONICAL.encode(parts)).digest()
 
 
-def _parse_json(value: bytes) -> Any:
+def parse_json(value: bytes) -> Any:
+    """What a JSON text holds; raises InvalidJob("not-json") over what is none, or is nested deeper than MAX_DEPTH."""
     try:
         fields = msgspec.json.decode(value)
     except UnicodeDecodeError:

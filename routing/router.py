@@ -5,7 +5,7 @@ content of a message, and it never gives anything to a weight of 0.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Literal, Protocol
 
 import msgspec
@@ -106,6 +106,11 @@ class Router:
         for route in found.values():
             route.indices.sort()
         return Routing(list(found.values()), unroutable)
+
+    def has_other(self, tenant: int, tried: Set[str]) -> bool:
+        """Has this tenant an account, usable now, at an ESP that is not among those tried?"""
+        accounts = self._accounts_of(tenant)
+        return any(p not in tried and account.weight > 0 and not self._is_open(account) for p, account in accounts.items())
 
     def _route_group(self, wish: Wish, indices: list[int], snapshot: WeightTable | None, found: dict[tuple[int, str], Route]) -> str:
         """Moves the indices that find an account out of `indices` into `found`; the reason for those that stay."""

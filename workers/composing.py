@@ -1,5 +1,6 @@
 """Composing: the verb `render` of the delivery loop. A job that cannot be rendered is a dead letter and costs itself only."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -41,6 +42,9 @@ class Composer:
             except RenderError as error:
                 letter.fate = dead(error.reason, error.error)
         self._flight_log.let_go()
+        # once per template: looking up a metric's labels costs as much as decoding an email
+        for template, count in Counter(letter.job.template for letter in letters if letter.message).items():
+            metrics.TEMPLATE_RENDERS.labels(template).inc(count)
 
     def _compose(self, letter: Letter) -> Message:
         job, defaults = letter.job, letter.defaults
@@ -49,7 +53,6 @@ class Composer:
             raise RenderError("invalid-job", "from: neither the job nor its tenant nor EMAIL_FROM_ADDRESS names a sender; set one of them")
         reply_to = (defaults and defaults.reply_to) or self._reply_to
         message = self._renderer.render(job, self._shelf.take(job.template), letter.attempt_id, sender, reply_to)
-        metrics.TEMPLATE_RENDERS.labels("inline" if job.inline else job.template).inc()
         if self._redirect is not None:
             message = msgspec.structs.replace(message, to=(self._redirect,), cc=(), bcc=())
         return message

@@ -14,7 +14,7 @@ import telemetry.log
 from db import outbox
 from intake.source import Source
 from mail.errors import StoreUnavailable
-from mail.outcome import Blame, Outcome, Verdict
+from mail.outcome import FAILOVER_VERDICTS, Blame, Outcome, Verdict
 from mail.record import Record
 from telemetry import metrics
 from workers.admission import settle_repeats
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 POLL_S = 0.5
 POLL_LIMIT_S = 30.0
+FAILOVERS_MOST = 2  # in one round; after that the email waits as a row
 LEASE_TRIES = 300  # tenths of a second
 PORTION_BYTES = 1 << 20  # a thousand personalizations need about 60 KB at least
 
@@ -74,7 +75,7 @@ class Delivery:
         self._stage_limit_s = stage_limit_s
 
     def turn(self) -> int:
-        """Poll once and deliver what came; returns how many emails reached a fate."""
+        """Poll once and deliver what came; returns how many records that were."""
         self._tools.beat("polling", POLL_LIMIT_S)
         self._tools.desk.serve()
         self._tools.lag.show()
@@ -95,13 +96,24 @@ class Delivery:
         batch = self._timed("decode", lambda: self._tools.reception.decode(records))
         self._timed("admit", lambda: self.admit(batch))
         self._timed("render", lambda: self._tools.composer.render(batch.going()))
-        departures = self._timed("route", lambda: self._tools.dispatcher.route(batch.going()))
-        departures = self._timed("open", lambda: self.open(batch, departures))
-        self._timed("exchange", lambda: self.exchange(batch, departures))
-        self._timed("record", lambda: self.record(batch))
+        self.attempt(batch, may_fail_over=True)
+        for turn in range(FAILOVERS_MOST):
+            refused = batch.refused()
+            if not refused.letters:
+                break
+            self.attempt(refused, may_fail_over=turn + 1 < FAILOVERS_MOST)
+            batch = refused
         self._tools.source.commit(records)
         self._tools.quarantine.absolve(records)
-        return self.tell(batch)
+        return len(records)
+
+    def attempt(self, batch: Batch, may_fail_over: bool) -> None:
+        """One attempt for each letter that is still going, from the choice of its ESP to the record of what became of it."""
+        departures = self._timed("route", lambda: self._tools.dispatcher.route(batch.going()))
+        departures = self._timed("open", lambda: self.open(batch, departures))
+        self._timed("exchange", lambda: self.exchange(batch, departures, may_fail_over))
+        self._timed("record", lambda: self.record(batch))
+        self.tell(batch)
 
     def admit(self, batch: Batch) -> None:
         """One read decides who may be sent at all; of repeats within the batch only the first goes on."""
@@ -126,7 +138,7 @@ class Delivery:
             return list(departures)
         return self._tools.dispatcher.prepare(letter for letter in going if letter.attempt_id in opened)
 
-    def exchange(self, batch: Batch, departures: Sequence[Departure]) -> None:
+    def exchange(self, batch: Batch, departures: Sequence[Departure], may_fail_over: bool) -> None:
         """Requests leave, outcomes come back; each letter's fate is judged by its own."""
         letters = {letter.attempt_id: letter for letter in batch.going()}
         self._await_lease()
@@ -135,6 +147,8 @@ class Delivery:
             letter = letters.pop(outcome.attempt_id)
             letter.outcome = outcome
             letter.fate = self._tools.policy.judge(letter, outcome, self._tools.now())
+            if may_fail_over and outcome.verdict in FAILOVER_VERDICTS and self._tools.dispatcher.has_another(letter):
+                letter.fate = self._tools.policy.send_elsewhere(letter, outcome)
         for letter in letters.values():  # their partition went elsewhere while the store was away: they go out as due rows
             letter.outcome = Outcome(letter.attempt_id, Verdict.UNAVAILABLE, Blame.US, detail="released before the request left")
             letter.fate = Fate("retrying", "released", "", 0.0, keeps_payload=True, retry_count=letter.retry_count)
@@ -151,7 +165,7 @@ class Delivery:
         desk.publish(posted)
 
     def tell(self, batch: Batch) -> int:
-        """Count what happened; returns how many emails reached a fate."""
+        """Count what happened; returns how many emails it was about."""
         sent = sum(1 for letter in batch.letters if letter.fate and letter.fate.status == "sent")
         self._tools.note_batch(sent)
         for (status, provider, priority), count in Counter(map(_cell, batch.letters)).items():
@@ -159,7 +173,7 @@ class Delivery:
         for letter in batch.letters:
             if letter.fate and letter.fate.is_dead_letter:
                 metrics.DEAD_LETTERS.labels(letter.fate.reason).inc()
-            elif letter.fate and letter.fate.status == "retrying":
+            elif letter.fate and (letter.fate.status == "retrying" or letter.fate.goes_elsewhere):
                 metrics.RETRIES.labels(letter.account.provider if letter.account else "none", letter.fate.reason).inc()
         for misfit in batch.misfits:
             metrics.DEAD_LETTERS.labels(misfit.reason).inc()
@@ -221,7 +235,8 @@ def _fate_of_lost(letter: Letter) -> Fate:
 
 
 def _cell(letter: Letter) -> tuple[str, str, str]:
-    status = (letter.fate.status or letter.fate.reason) if letter.fate else "none"
+    fate = letter.fate
+    status = "elsewhere" if fate and fate.goes_elsewhere else (fate.status or fate.reason) if fate else "none"
     provider = letter.account.provider if letter.outcome and letter.account else ""
     return status, provider, letter.job.priority
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mail.account import Account
 from mail.ids import cohort_id
@@ -14,6 +15,9 @@ from workers.letter import Letter, dead
 from workers.sending import Departure, Sender
 
 
+COHORTS_REMEMBERED = 1024
+
+
 class Dispatcher:
     def __init__(self, router: Router, snapshot: SnapshotReader, sender: Sender, policy: RetryPolicy, now: Callable[[], datetime]):
         self._router = router
@@ -21,11 +25,20 @@ class Dispatcher:
         self._sender = sender
         self._policy = policy
         self._now = now
+        self._cohort_id = lru_cache(maxsize=COHORTS_REMEMBERED)(cohort_id)
 
     def route(self, letters: Sequence[Letter]) -> list[Departure]:
         """Choose an account for each letter, by weights; what no ESP can take now waits, or dies with the reason."""
         self._choose(letters, {})
-        return self.prepare(letter for letter in letters if letter.fate is None)
+        seated = [letter for letter in letters if letter.fate is None]
+        self._join_cohorts(seated)
+        return self.prepare(seated)
+
+    def has_another(self, letter: Letter) -> bool:
+        """Is there an ESP for this letter that did not refuse it in this round?"""
+        assert letter.account
+        tried = letter.tried | {letter.account.provider}
+        return not letter.job.provider and self._router.has_other(letter.job.tenant, tried)
 
     def prepare(self, letters: Iterable[Letter]) -> list[Departure]:
         """The requests of routed letters, grouped by account."""
@@ -57,7 +70,7 @@ class Dispatcher:
             reason = self._sender.unsupported(account, letter.message)
             tried = excluded.get(letter.attempt_id, frozenset())
             if reason is None:
-                self._seat(letter, account)
+                letter.account = account
             elif account.provider in tried:  # it came back, so no other ESP is left
                 letter.fate = dead("rejected", f"no ESP can express this message, last {account.provider}: {reason}")
             else:
@@ -65,16 +78,17 @@ class Dispatcher:
                 again.append(letter)
         return again
 
-    def _seat(self, letter: Letter, account: Account) -> None:
-        job = letter.job
-        stream = "marketing" if letter.is_marketing else "transactional"
-        period = f"batch:{job.batch_id}" if job.batch_id else datetime.now(UTC).strftime("%Y-%m-%dT%H")
-        letter.account = account
-        letter.cohort_id = cohort_id(job.tenant, stream, period)
+    def _join_cohorts(self, letters: Iterable[Letter]) -> None:
+        """A cohort is a batch of the ingress, or what went out singly within the same hour."""
+        hour = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H")
+        for letter in letters:
+            job = letter.job
+            stream = "marketing" if letter.is_marketing else "transactional"
+            letter.cohort_id = self._cohort_id(job.tenant, stream, f"batch:{job.batch_id}" if job.batch_id else hour)
 
     def _wish(self, letter: Letter, cannot: frozenset[str]) -> Wish:
         letter.mailbox_provider = mailbox_provider(letter.job.recipient.email)
-        refused = frozenset({letter.last_provider}) if letter.last_provider else frozenset()
+        refused = letter.tried | {letter.last_provider} if letter.last_provider else letter.tried
         return Wish(letter.job.tenant, letter.mailbox_provider, letter.job.provider, cannot or refused)
 
     def _give_up(self, letter: Letter, reason: str) -> None:

@@ -14,6 +14,7 @@ ATTEMPT_STATES = {
     Verdict.UNKNOWN: "uncertain",
 }
 NOT_TAKEN = "not_taken"
+RESUME_S = 60.0
 
 
 class RetryPolicy:
@@ -35,6 +36,13 @@ class RetryPolicy:
         if outcome.verdict is Verdict.UNSUPPORTED:
             return self.refuse(letter, outcome.detail, now)
         return self.wait(letter, outcome.verdict, outcome.detail, now, outcome.retry_after_s)
+
+    def send_elsewhere(self, letter: Letter, outcome: Outcome) -> Fate:
+        """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, a row
+        that came from the queue is due again soon; a record that came from Kafka comes again by itself."""
+        delay_s = RESUME_S if letter.record.standing else None
+        reason = str(outcome.verdict)
+        return Fate("pending", reason, outcome.detail, delay_s, retry_count=letter.retry_count, goes_elsewhere=True)
 
     def refuse(self, letter: Letter, detail: str, now: datetime) -> Fate:
         """A real refusal that another ESP may not share: it counts, and the job's maximum ends it."""

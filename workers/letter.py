@@ -3,8 +3,10 @@
 A batch is a list of letters. A letter whose fate is known goes no further; the record step writes its fate down.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import msgspec
 
 from db.tenants import SenderDefaults
 from mail.account import Account
@@ -21,6 +23,7 @@ class Fate(NamedTuple):
 
     `reason` is a dead letter's reason, else a word for metrics and events. `delay_s` is when the row is due again (None = never).
     `event` is what is published ("" = nothing). `keeps_payload` where the row must be able to send it later.
+    `goes_elsewhere`: the attempt is over, and the next one, through another ESP, follows in this round.
     """
 
     status: str
@@ -31,6 +34,7 @@ class Fate(NamedTuple):
     keeps_payload: bool = False
     is_dead_letter: bool = False
     retry_count: int = 0
+    goes_elsewhere: bool = False
 
 
 SENT = Fate("sent", event="sent")
@@ -68,10 +72,37 @@ class Letter:
     mailbox_provider: str = "other"
     cohort_id: str = ""
     is_marketing: bool = False
-    is_open: bool = False
     defaults: SenderDefaults | None = None
     outcome: Outcome | None = None
     fate: Fate | None = None
+    tried: frozenset[str] = frozenset()
+
+    def for_another_attempt(self) -> "Letter":
+        """The same words under a new attempt id: `tried` says which ESPs refused it in this round."""
+        assert self.message and self.account
+        attempt_id = new_id()
+        standing = Standing(
+            row_id=self.row_id,
+            status="pending",
+            attempt_id=self.attempt_id,
+            attempts=self.attempt_number,
+            retry_count=self.retry_count,
+            generation=self.standing.generation if self.standing else 0,
+            content_hash=self.job.content_hash,
+            has_payload=self.standing.has_payload if self.standing else False,
+            last_provider=self.account.provider,
+            waiting_since_s=self.waiting_s,
+        )
+        return replace(
+            self,
+            attempt_id=attempt_id,
+            message=msgspec.structs.replace(self.message, attempt_id=attempt_id),
+            standing=standing,
+            tried=self.tried | {self.account.provider},
+            account=None,
+            outcome=None,
+            fate=None,
+        )
 
     @property
     def attempt_number(self) -> int:
@@ -113,6 +144,11 @@ class Batch:
     def going(self) -> list[Letter]:
         """The letters whose fate is still open."""
         return [letter for letter in self.letters if letter.fate is None]
+
+    def refused(self) -> "Batch":
+        """The letters that go elsewhere in this round, each under a new attempt."""
+        again = [letter.for_another_attempt() for letter in self.letters if letter.fate and letter.fate.goes_elsewhere]
+        return Batch(self.records, again)
 
     def add(self, record: Record, item: Job | Cancel | InvalidJob) -> None:
         """Sort in one email of a record. The lane of a record is its topic's; the lane of its row is its priority's."""

@@ -25,6 +25,8 @@ class Quarantine:
         if records and self._clock() - self._read_at_s >= FRESH_S:
             self._deaths = self._patience.insist("suspects", lambda cursor, _: slots.find_suspects(cursor))
             self._read_at_s = self._clock()
+        if not self._deaths:
+            return [list(records)] if records else []
         suspects = [[record] for record in records if record.name in self._deaths]
         others = [record for record in records if record.name not in self._deaths]
         return ([others] if others else []) + suspects
@@ -35,7 +37,7 @@ class Quarantine:
 
     def absolve(self, records: Sequence[Record]) -> None:
         """These were handled and nobody died."""
-        names = [record.name for record in records if record.name in self._deaths]
+        names = [record.name for record in records if record.name in self._deaths] if self._deaths else []
         if names:
             self._patience.insist("suspects", lambda cursor, _: slots.forget_suspects(cursor, names))
             for name in names:

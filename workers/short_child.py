@@ -14,7 +14,7 @@ from signal import Signals
 from typing import NoReturn
 
 import telemetry.log
-from mail.errors import StoreUnavailable
+from mail.errors import BadSettings, StoreUnavailable
 from workers.base import EXIT_CANNOT_START, EXIT_DONE, die_with, leave
 from workers.signals import restore_defaults, wait_for_one
 
@@ -50,6 +50,8 @@ def _be_the_child(work: Callable[[], str | None], what: str, supervisor_pid: int
             code = EXIT_DONE
         else:
             log.error("could not start", task=what, problem=problem)
+    except BadSettings as bad:
+        log.error("could not start", task=what, problem=str(bad))
     except StoreUnavailable as error:
         log.error("could not start: the database does not answer", task=what, problem=str(error))
     except BaseException:  # the one place that may: the process ends here whatever it was

@@ -20,8 +20,8 @@ LARGER_FOR_S = (1.5, 2.5)
 SMALLER_FOR_S = (3.5, 4.5)
 RELOADS = 0.3  # of the times when a worker is taken away, all are replaced instead
 SETTLED_S = 0.5  # younger processes are spared: killing only newborns would prove little
-# Few opening transactions take their time over the commit, so that a client can be killed while its backend goes on to commit.
-SLOW_COMMITS = 0.04
+# Some transactions take their time over the commit, so that a client can be killed while its backend goes on to commit.
+SLOW_COMMITS = 0.002  # for each new job id
 SLOW_COMMIT_S = 0.5
 _SLOW_COMMITS = """
     CREATE FUNCTION commit_slowly() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -29,7 +29,7 @@ _SLOW_COMMITS = """
         IF random() < {share} THEN PERFORM pg_sleep({sleep_s}); END IF;
         RETURN NULL;
     END $$;
-    CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE OF first_attempt ON workers
+    CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON email_job_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION commit_slowly();
 """
 _IN_COMMIT = "SELECT pid, application_name FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
@@ -73,7 +73,7 @@ class Nemesis:
         """Give back the worker that was added, and quick commits."""
         if self._is_larger:
             self._resize()
-        self._database.run(lambda cursor: cursor.execute("DROP TRIGGER slow_commit ON workers"))
+        self._database.run(lambda cursor: cursor.execute("DROP TRIGGER slow_commit ON email_job_keys"))
 
     def _kill_anywhere(self, now_s: float) -> None:
         workers = self._executioner.workers()

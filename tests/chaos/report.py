@@ -22,9 +22,11 @@ def table(results: Sequence[Result], elapsed_s: float) -> str:
         ("killing, settling, s", [f"{result.killing_s:.0f} + {result.settling_s:.0f}" for result in results]),
         ("red", [", ".join(result.red) or "nothing" for result in results]),
     ]
-    lines = [f"  {title:<22}" + "".join(f"{cell:>12}" for cell in cells) + _sum(cells) for title, cells in rows]
+    lines = [f"  {title:<22}" + "".join(f"{cell:>12}" for cell in cells) + _sum(title, cells) for title, cells in rows]
     return "\n".join([*lines, f"  in {elapsed_s:.0f} s"])
 
 
-def _sum(cells: Sequence[str]) -> str:
+def _sum(title: str, cells: Sequence[str]) -> str:
+    if title == "seed":
+        return f"{'together':>12}" if len(cells) > 1 else ""
     return f"{sum(map(int, cells)):>12}" if len(cells) > 1 and all(cell.isdigit() for cell in cells) else ""

@@ -82,13 +82,14 @@ class Result(NamedTuple):
 
 
 class ChaosRun:
-    """`world` must be entered and unused. `faults` says that its fakes misbehave."""
+    """`world` must be entered and unused. `faults` says that its fakes misbehave; `patience_s` is how long it waits for the end."""
 
-    def __init__(self, world: World, seed: int, quota: Quota, *, faults: bool = False):
+    def __init__(self, world: World, seed: int, quota: Quota, *, faults: bool = False, patience_s: float = SETTLING_LIMIT_S):
         self._world = world
         self._seed = seed
         self._quota = quota
         self._faults = faults
+        self._patience_s = patience_s
         self.kill_log = KillLog(world.folder / "kills")
         points = ",".join(f"{name}:{chance}" for name, chance in POINTS.items())
         self._product = Product(world, WORKERS, SETTINGS | {"FAILPOINTS": f"{points};{self.kill_log.folder};{seed}"})
@@ -164,7 +165,7 @@ class ChaosRun:
 
     def _settle(self, database: Database) -> None:
         """Wait until every email has a fate and every bad record its dead letter, or the limit has passed: then the judge says so."""
-        until_s = time.monotonic() + SETTLING_LIMIT_S
+        until_s = time.monotonic() + self._patience_s
         while time.monotonic() < until_s:
             self._look(database)
             if self._done >= self._asked and self._dead >= self._bad and not self._waiting:

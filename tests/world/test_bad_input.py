@@ -203,26 +203,36 @@ def test_a_record_that_kills_its_worker_is_set_aside_at_the_third_death(town: To
     value = spell(template_job("killer", data={"words": MARKER}))
     row = street("killer", {"killer": [value]})
     stand = town.produce(row.values, *FOR_THE_KILLER)[row.places["killer"][0]]
-    wait_until(lambda: any(letter.source == stand for letter in town.dead_letters()), KILL_LIMIT_S, "the killer's dead letter")
+    if KAFKA == "mock":  # where a dead member's partitions come back after 5 to 11 s only: one death of the three is another host's
+        record = "/".join(map(str, stand))
+        wait_until(lambda: record in town.suspects(), LIMIT_S, "the first death")
+        town.note_a_death_elsewhere(record)
+    letter = _wait_for_dead_letter(town, value)
     wait_until(lambda: town.ledger().keys() >= set(row.neighbours["killer"]), LIMIT_S, "the killer's neighbours")
-    (letter,) = [letter for letter in town.dead_letters() if letter.source == stand]
-    assert (letter.value, letter.reason, letter.attempts) == (value, "crashes-worker", 0)
+    assert (letter.source, letter.reason, letter.attempts) == (stand, "crashes-worker", 0)
     ledger = town.ledger()
-    assert all(ledger[email] == 1 for email in row.neighbours["killer"])
+    assert {email: ledger[email] for email in row.neighbours["killer"]} == dict.fromkeys(row.neighbours["killer"], 1)
     assert ledger[address("killer")] == 0
-    assert _deaths(before, town.processes()) == 3
+    assert _deaths(before, town.processes()) == (2 if KAFKA == "mock" else 3)
 
 
 @pytest.mark.usefixtures("fates")
 def test_a_due_row_that_kills_its_worker_is_set_aside_at_the_third_death(town: Town) -> None:
     before = town.processes()
     value = spell(template_job("killing-row", data={"words": MARKER}, priority="high"))
-    job_id = town.store_due(value)
-    wait_until(lambda: any(letter.job_id == job_id for letter in town.dead_letters()), KILL_LIMIT_S, "the killing row's dead letter")
-    (letter,) = [letter for letter in town.dead_letters() if letter.job_id == job_id]
-    assert (letter.value, letter.reason) == (value, "crashes-worker")
+    row_id = town.store_due(value)
+    letter = _wait_for_dead_letter(town, value)
+    assert letter.reason == "crashes-worker"
+    assert town.status(row_id) == "dead"
     assert town.ledger()[address("killing-row")] == 0
     assert _deaths(before, town.processes()) == 3
+    assert town.suspects() == {}
+
+
+def _wait_for_dead_letter(town: Town, value: bytes) -> Dead:
+    wait_until(lambda: any(letter.value == value for letter in town.dead_letters()), KILL_LIMIT_S, "the killer's dead letter")
+    (letter,) = [letter for letter in town.dead_letters() if letter.value == value]
+    return letter
 
 
 def _deaths(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> int:

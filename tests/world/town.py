@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
+from db import slots
 from db.ledger import Slot
 from db.payloads import Vault
 from mail.decode import decode
@@ -73,7 +74,7 @@ class Town:
             "FAILPOINTS": f"record:{MARKER};{folder}",
         }
         self.product = Product(world, WORKERS, extra)
-        self._producer = Producer({"bootstrap.servers": world.bootstrap_servers, "linger.ms": 5})
+        self._producer = Producer({"bootstrap.servers": world.bootstrap_servers, "linger.ms": 5, "log_level": 0})
 
     def open(self, templates: Sequence[Stored]) -> None:
         self.product.prepare()
@@ -98,7 +99,7 @@ class Town:
         return stands
 
     def store_due(self, value: bytes) -> str:
-        """Put a template job where a throttled one waits: a row that is due. Returns its job id."""
+        """Put a template job where a throttled one waits: a row that is due. Returns the row's id."""
         record = Record(value, "normal", "email-jobs", 0, 0)
         batch = Batch([record])
         (job,) = decode(value, DecodeLimits())
@@ -107,7 +108,12 @@ class Town:
         books = Bookkeeper(Slot("elsewhere", 0, 1), Vault(), Topics("email-events", "email-dlq"), max_retries=3)
         with closing(self.product.database()) as database:
             database.run(lambda cursor: books.record(cursor, batch, []))
-        return batch.letters[0].job.job_id
+        return batch.letters[0].row_id
+
+    def note_a_death_elsewhere(self, record: str) -> None:
+        """As if another host had lost a worker over this record."""
+        with closing(self.product.database()) as database:
+            database.run(lambda cursor: slots.add_suspect(cursor, record))
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 
@@ -122,6 +128,15 @@ class Town:
     def count_dead_letters(self) -> int:
         with closing(self.product.database()) as database:
             return int(database.read("SELECT count(*) FROM dead_letters")[0][0])
+
+    def suspects(self) -> dict[str, int]:
+        """Records under whose hand workers died, and how often."""
+        with closing(self.product.database()) as database:
+            return database.run(slots.find_suspects)
+
+    def status(self, row_id: str) -> str:
+        with closing(self.product.database()) as database:
+            return str(database.read("SELECT status FROM email_jobs WHERE id = %(id)s", {"id": row_id})[0][0])
 
     def told_dead_letters(self, count: int, limit_s: float = 10.0) -> dict[tuple[Source, int | None], tuple[bytes | None, Json]]:
         """What the dead letter topic says, by source and index: key and message; `count` says after how many to stop waiting."""

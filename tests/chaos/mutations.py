@@ -1,0 +1,142 @@
+"""Can the chaos test fail? Break the product on purpose, one safeguard at a time, and see which checks turn red.
+
+    python -m tests.chaos.mutations [NAME ...]
+
+Each mutation is a textual patch of a copy of the tree, in which one short run is made. It must never touch the tree itself.
+Exit status 0 only where the whole product is green and every mutation is red.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox.children import PROJECT
+from sandbox.world import World
+from tests.chaos.run import ChaosRun, Quota
+
+QUOTA = Quota(kills=40, at_each_point=3)
+PATIENCE_S = 25.0
+RUN_LIMIT_S = 420.0
+SKIPPED = shutil.ignore_patterns(".git", ".venv", ".world", "__pycache__", ".*_cache", ".hypothesis", "*.part")
+
+
+class Patch(NamedTuple):
+    """In `file`, `before` (which must be there once) becomes `after`."""
+
+    file: str
+    before: str
+    after: str
+
+
+SETTLE = "conclusion = database.run(lambda cursor: _settle(cursor, claim, evidence, events_topic))"
+COMMIT = "        self._tools.source.commit(records)\n"
+RECORD = '        self._timed("record", lambda: self.record(batch))\n'
+EXCHANGE = '        self._timed("exchange", lambda: self.exchange(batch, departures))\n'
+MARK = "            self._flight_log.mark_leaving(by_request[id(request)].handle)\n"
+ANSWER = "            self._flight_log.answer(departure.handle, outcomes)\n"
+HOLD = "        ledger.hold_slot(cursor, self._slot, ids)\n"
+
+MUTATIONS: dict[str, tuple[Patch, ...]] = {
+    "nothing": (),
+    "settlement removed": (Patch("workers/settlement.py", SETTLE, "conclusion = Conclusion([], [], [])"),),
+    "prepared is written after the opening transaction": (
+        Patch("workers/dispatch.py", "return self.prepare(letter for letter in letters if letter.fate is None)", "return []"),
+    ),
+    "leaving is marked after the send": (
+        Patch("workers/sending.py", MARK, ""),
+        Patch("workers/sending.py", ANSWER, "            self._flight_log.mark_leaving(departure.handle)\n" + ANSWER),
+    ),
+    "what was leaving is sent again": (
+        Patch("workers/settlement.py", "elif flight.stage is Stage.LEAVING or (", "elif False or ("),
+    ),
+    "answers in the log are not believed": (
+        Patch("workers/settlement.py", "elif outcome and outcome.verdict is Verdict.ACCEPTED:", "elif False and outcome:"),
+    ),
+    "offsets are committed before the record": (
+        Patch("workers/delivery.py", COMMIT, ""),
+        Patch("workers/delivery.py", RECORD, COMMIT + RECORD),
+    ),
+    "offsets are committed before the exchange": (
+        Patch("workers/delivery.py", COMMIT, ""),
+        Patch("workers/delivery.py", EXCHANGE, COMMIT + EXCHANGE),
+    ),
+    "the fence lets go before the commit": (
+        Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),
+    ),
+    "the keeper settles slots that are in use": (Patch("workers/slot_lock.py", "yield _try(descriptor)", "yield True"),),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutations", description="Break the product on purpose and look.")
+    parser.add_argument("names", nargs="*", help="which mutations; default: all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--here", type=Path, help="(for itself) make one run of this tree in this folder, and print it as JSON")
+    arguments = parser.parse_args(argv)
+    if arguments.here:
+        print(json.dumps(run_here(arguments.here, arguments.seed)))
+        return 0
+    names = arguments.names or list(MUTATIONS)
+    found = {name: try_mutation(name, arguments.seed) for name in names}
+    wrong = [name for name, red in found.items() if bool(red) != (name != "nothing")]
+    print(f"\n{len(found) - len(wrong)} of {len(found)} as they should be" + "".join(f"\n  NOT: {name}" for name in wrong))
+    return 1 if wrong else 0
+
+
+def try_mutation(name: str, seed: int) -> dict[str, int]:
+    """One run of a mutated copy; prints and returns how much each red check found."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="chaos-mutation-") as folder:
+        tree, world = Path(folder) / "tree", Path(folder) / "world"
+        Path(folder).chmod(0o711)
+        shutil.copytree(PROJECT, tree, ignore=SKIPPED)
+        for patch in MUTATIONS[name]:
+            apply(tree, patch)
+        red = run_there(tree, world, seed)
+    cells = ", ".join(f"{check} {count}" for check, count in red.items()) or "green"
+    print(f"  {name:<52} {time.monotonic() - began_s:>4.0f} s  {cells}", flush=True)
+    return red
+
+
+def apply(tree: Path, patch: Patch) -> None:
+    """Patch one file; raises ValueError where the text is not there exactly once."""
+    path = tree / patch.file
+    text = path.read_text()
+    if text.count(patch.before) != 1:
+        raise ValueError(f"{patch.file} has {text.count(patch.before)} times: {patch.before.strip()}")
+    path.write_text(text.replace(patch.before, patch.after))
+
+
+def run_there(tree: Path, world: Path, seed: int) -> dict[str, int]:
+    """The red checks of one run in another tree; a run that breaks down is red, too."""
+    command = [sys.executable, "-m", "tests.chaos.mutations", "--seed", str(seed), "--here", str(world)]
+    try:
+        ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {"no end": 1}
+    if ended.returncode != 0:
+        print(ended.stderr[-1500:], file=sys.stderr)
+        return {"broke down": 1}
+    red: dict[str, int] = json.loads(ended.stdout.splitlines()[-1])
+    return red
+
+
+def run_here(folder: Path, seed: int) -> dict[str, int]:
+    """One short run of this very tree: its red checks, and how many findings each has."""
+    fakes = {"seed": seed, "sendgrid": {"latency_ms": 40}, "postmark": {"latency_ms": 40}}
+    with World(folder, kafka="apache", esp_options=fakes) as world:
+        result = ChaosRun(world, seed, QUOTA, patience_s=PATIENCE_S).run()
+    sizes = {check: len(found) for check, found in result.verdict.findings.items()}
+    sizes |= {"errors": len(result.errors), "too few kills": len(result.short), "last net": result.woken, "exit code": result.exit_code}
+    return {check: sizes[check] for check in result.red}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The delivery loop over a real ledger, with a source, ESPs and a wire that the test holds in its hands."""
+
+import json
+from datetime import UTC, datetime
+
+from db import default_templates, due, templates
+from db.payloads import Vault
+from mail.account import Account
+from mail.limits import DecodeLimits
+from mail.message import Address
+from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
+from render.renderer import Renderer
+from routing.router import Router
+from routing.snapshot import SIZE_BYTES, SnapshotReader
+from tests.workers.ledger_world import BOOT, Ledger, record_of
+from workers import settlement
+from workers.composing import Composer
+from workers.delivery import Delivery, Tools
+from workers.dispatch import Dispatcher
+from workers.failpoints import Failpoints
+from workers.flight_log import FlightLog
+from workers.judgement import RetryPolicy
+from workers.patience import Patience
+from workers.quarantine import Quarantine
+from workers.reception import House, Reception
+from workers.sending import Sender
+from workers.shelf import Shelf
+
+
+class Source:
+    """Records that the test puts in; what was committed can be looked at."""
+
+    def __init__(self):
+        self.waiting, self.committed, self.lost, self.kept_alive = [], [], set(), 0
+
+    def poll(self, limit, timeout_s):
+        records, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return records
+
+    def commit(self, records):
+        self.committed += records
+
+    def owns(self, record):
+        return record.name not in self.lost
+
+    def keep_alive(self):
+        self.kept_alive += 1
+
+    def close(self):
+        pass
+
+
+class Esp:
+    """An ESP that speaks JSON lists of words: one verdict a message, in order."""
+
+    def __init__(self, account, group=1000):
+        self.account, self.group, self.cannot = account, group, None
+
+    def unsupported(self, message):
+        return self.cannot(message) if self.cannot else None
+
+    def prepare(self, messages):
+        groups = [tuple(messages[n : n + self.group]) for n in range(0, len(messages), self.group)]
+        return [Request("POST", f"http://{self.account.provider}", {}, b"", group) for group in groups]
+
+    def interpret(self, request, reply):
+        if isinstance(reply, NoReply):
+            verdict = Verdict.UNKNOWN if reply.has_left else Verdict.UNAVAILABLE
+            return [Outcome(m.attempt_id, verdict, Blame.NETWORK, detail=reply.error) for m in request.messages]
+        words = json.loads(reply.body)
+        return [Outcome(m.attempt_id, Verdict(w), message_id=f"id-{m.attempt_id}") for m, w in zip(request.messages, words, strict=True)]
+
+
+class Wire:
+    """Every request meets `behave(request)`, which answers a list of words, a NoReply, or raises. Keeps what each ESP accepted."""
+
+    def __init__(self):
+        self.behave = lambda request: ["accepted"] * len(request.messages)
+        self.requests, self.accepted = [], []
+
+    def send_all(self, requests, on_leaving):
+        for request in requests:
+            if not on_leaving(request):
+                yield request, NoReply(False, "held back")
+                continue
+            self.requests.append(request)
+            answer = self.behave(request)
+            if isinstance(answer, NoReply):
+                yield request, answer
+                continue
+            provider = request.url.removeprefix("http://")
+            self.accepted += [(provider, m.to[0].email) for m, w in zip(request.messages, answer, strict=True) if w == "accepted"]
+            yield request, Reply(200, {}, json.dumps(answer).encode())
+
+
+class Desk:
+    def __init__(self):
+        self.posted = []
+
+    def serve(self):
+        pass
+
+    def delivered(self):
+        return []
+
+    def forget(self, ids):
+        pass
+
+    def publish(self, postings):
+        self.posted += postings
+
+    def events(self):
+        return [json.loads(value) for posting in self.posted for value in posting.values if posting.topic == "email-events"]
+
+
+class Loop:
+    """One worker. `providers` have equal weights."""
+
+    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
+        self.ledger = Ledger(parameters)
+        self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
+        self.source, self.wire, self.desk = Source(), Wire(), Desk()
+        self.accounts = [Account(name, 0, f"http://{name}", {}) for name in providers]
+        self.esps = {account.provider: Esp(account) for account in self.accounts}
+        self.slot = self.ledger.claim(slot)
+        self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
+        self.has_lease = True
+        self.suppress_now = None
+        self.delivery = Delivery(self._tools(), 500, 60.0)
+
+    def _tools(self):
+        books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
+        patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
+        quarantine = Quarantine(patience)
+        sender = Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+        policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
+        now = lambda: datetime.now(UTC)  # noqa: E731
+        house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
+        return Tools(
+            source=self.source,
+            reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points),
+            composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None),
+            dispatcher=Dispatcher(Router(self.accounts), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
+            sender=sender,
+            bookkeeper=books,
+            patience=patience,
+            policy=policy,
+            quarantine=quarantine,
+            flight_log=self.flight_log,
+            desk=self.desk,
+            lag=type("Lag", (), {"show": lambda self: None})(),
+            failpoints=points,
+            may_send=lambda: self.has_lease,
+            beat=lambda stage, s: None,
+            wait=lambda s: None,
+            note_batch=lambda n: None,
+            now=now,
+        )
+
+    def deliver(self, *values):
+        """Put these values into the source and turn once; returns their records."""
+        records = [record_of(value) for value in values]
+        self.source.waiting += records
+        self.delivery.turn()
+        return records
+
+    def lease_due(self):
+        """Make every waiting row due and turn until none is left."""
+        self.ledger.database.run(lambda c: c.execute("UPDATE email_jobs SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
+        lanes = ["high", "normal", "bulk"]
+        rows = self.ledger.database.run(lambda c: due.lease(c, self.slot.place, lanes, 100, 300, Vault()))
+        self.source.waiting += rows
+        self.delivery.turn()
+        return rows
+
+    def status(self, job_id):
+        return self.ledger.job(job_id)["status"]

@@ -1,0 +1,67 @@
+"""Programs of the sandbox as a person starts them, and a look for what they leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandbox.children import PROJECT
+from tests.sandbox.processes import is_alive
+
+MARK = "SANDBOX_TEST_RUN"
+
+
+class Run:
+    """A running program; every process that comes of it carries a mark in its environment that nobody else has."""
+
+    def __init__(self, module: str, arguments: Sequence[str], output: Path):
+        self.output = output
+        self._mark = f"{MARK}={uuid.uuid4().hex}"
+        name, _, value = self._mark.partition("=")
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=PROJECT,
+                env={**os.environ, name: value},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def family(self) -> set[int]:
+        """Every living process of this run, whoever its parent is by now."""
+        return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._is_ours(entry)}
+
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.output.read_text(errors="replace")
+
+    def kill_all(self) -> None:
+        """Leave nothing behind, whatever the test found."""
+        for pid in self.family():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+    def _is_ours(self, entry: Path) -> bool:
+        try:
+            return self._mark.encode() in (entry / "environ").read_bytes().split(b"\0") and is_alive(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+
+
+@contextmanager
+def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[Run]:
+    """`python -m module arguments...`; nothing of it is left after the block."""
+    run = Run(module, arguments, output)
+    try:
+        yield run
+    finally:
+        run.kill_all()
