@@ -8,7 +8,7 @@ import pytest
 from mail.errors import StoreUnavailable
 from mail.outcome import NoReply
 from mail.record import Record
-from tests.workers.ledger_world import job_bytes
+from tests.workers.ledger_world import job_bytes, record_of
 from tests.workers.loop_world import Loop
 from workers.delivery import portions
 
