@@ -8,9 +8,9 @@ from pathlib import Path
 
 from config.settings import load_settings
 from mail.errors import BadSettings, StoreUnavailable
-from operations import check, dlq, migrate, templates
+from operations import check, dlq, migrate, templates, uncertain
 
-GROUPS = (check, migrate, templates, dlq)
+GROUPS = (check, migrate, templates, dlq, uncertain)
 EXIT_NO_STORE, EXIT_BAD_SETTINGS = 3, 4
 
 

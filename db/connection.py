@@ -116,17 +116,22 @@ def number_array(numbers: Iterable[float | None]) -> str:
 def text_array(texts: Iterable[str | None]) -> str:
     """An array of texts as one literal; None is NULL. Raises ValueError on NUL, which Postgres cannot hold."""
     texts = list(texts)
-    if None in texts:
-        return "{" + ",".join(["NULL" if text is None else _quoted([text]) for text in texts]) + "}"
-    return "{" + _quoted(texts) + "}" if texts else "{}"
-
-
-def _quoted(texts: Sequence[str]) -> str:
-    """Texts in quotes, with commas between them: escaped all at once, which costs a third of escaping each."""
-    joined = "\0".join(texts)
-    if joined.count("\0") >= len(texts):
+    literal = _unescaped(texts) or "{" + ",".join(["NULL" if text is None else _quoted(text) for text in texts]) + "}"
+    if "\0" in literal:
         raise ValueError("a text holds NUL, which Postgres cannot store")
-    return '"' + joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"'
+    return literal
+
+
+def _unescaped(texts: Sequence[str | None]) -> str:
+    """The literal where none of them needs escaping, which is twice as fast; else ""."""
+    present = [text for text in texts if text is not None]
+    joined = '","'.join(present)
+    is_plain = "\\" not in joined and joined.count('"') == 2 * len(present) - 2
+    return '{"' + joined + '"}' if is_plain and len(present) == len(texts) else ""
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def bytes_array(values: Sequence[bytes | None]) -> str:

@@ -78,6 +78,13 @@ def delete(cursor: Cursor, row_ids: Sequence[str]) -> None:
         cursor.execute(sql("delete_payloads"), {"ids": uuid_array(row_ids)})
 
 
+def load(cursor: Cursor, row_ids: Sequence[str], vault: Vault) -> list[Payload]:
+    """The stored payloads of these rows, with their original bytes."""
+    rows = fetch(cursor, sql("find_payloads"), {"ids": uuid_array(row_ids)})
+    bodies = find_bodies(cursor, list({bytes(row[1]) for row in rows}), vault)
+    return [Payload(row_id, bodies[bytes(body_hash)], index, source) for row_id, body_hash, index, source in rows]
+
+
 def find_bodies(cursor: Cursor, hashes: Sequence[bytes], vault: Vault) -> dict[bytes, bytes]:
     """The original bytes by their hash."""
     rows = fetch(cursor, sql("find_bodies"), {"hashes": bytes_array(hashes)})

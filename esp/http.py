@@ -1,5 +1,7 @@
 """Carries prepared requests to ESPs: a bounded pool of threads that do socket I/O only, on kept connections.
 
+HTTP is spoken here; whoever speaks something else brings its own `Lines` for the scheme of its URLs (exchange.py puts them in).
+
 It must never send a request twice (no retries, no redirects, no second try on a stale connection), never let one outlive its
 total deadline, and never let an exception out: whatever goes wrong is a NoReply that says whether a byte may have left.
 """
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -30,14 +32,28 @@ MAX_REPLY_BYTES = 4 * 1024 * 1024
 _USER_AGENT = "email-worker"
 _CLOSING_S = 5.0
 
+PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
+
 log = telemetry.log.get("esp.http")
+
+
+class Lines(Protocol):
+    """Kept connections of one kind."""
+
+    def ask(self, call: Call) -> Reply:
+        """Carry a call's request, in a sending thread: `call.watch` each connection, `call.leave` right before the first byte
+        that the other side may act upon. Raises OSError (or what is told in its place) where there is no reply.
+        """
+        ...
+
+    def close(self) -> None: ...
 
 
 class Exchange:
     """At most `connections` requests under way at once; threads start with the first of them.
 
     `idle_s` maps an origin ("https://api.example.com") to the longest idling of its connections, where it is not 20 seconds.
-    `authorities` is a file of trusted certificates in place of the public ones.
+    `authorities` is a file of trusted certificates in place of the public ones. `others` are the lines of further URL schemes.
     """
 
     def __init__(
@@ -49,12 +65,14 @@ class Exchange:
         idle_s: Mapping[str, float] | None = None,
         default_idle_s: float = 20.0,
         authorities: Path | None = None,
+        others: Mapping[str, Lines] | None = None,
     ):
         self._connections = connections
         self._total_timeout_s = total_timeout_s
         self._idle_s = dict(idle_s or {})
         self._default_idle_s = default_idle_s
-        self._lines = _Lines(connections, connect_timeout_s, total_timeout_s, authorities)
+        http = _HttpLines(connections, connect_timeout_s, total_timeout_s, authorities)
+        self._lines: dict[str, Lines] = {"https": http, "http": http, **(others or {})}
         self._waiting: SimpleQueue[Call | None] = SimpleQueue()
         self._senders: list[Sender] = []
         self._watchdog = Watchdog(total_timeout_s)
@@ -83,7 +101,8 @@ class Exchange:
         for thread in [*self._senders, self._watchdog]:
             if thread.ident is not None:
                 thread.join(max(0.0, limit_s - time.monotonic()))
-        self._lines.close()
+        for lines in self._lines.values():
+            lines.close()
 
     def _call(self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]") -> Call:
         idle_s = self._idle_s.get(_origin(request.url), self._default_idle_s)
@@ -105,7 +124,7 @@ class Exchange:
             return
         self._watchdog.guard(call)
         try:
-            answer: Reply | NoReply = self._lines.ask(call.request)
+            answer: Reply | NoReply = self._lines_for(call.request).ask(call)
         except (requests.RequestException, HTTPError, OSError) as error:
             answer = NoReply(call.has_left, _words(error))
         except Exception as error:
@@ -115,6 +134,12 @@ class Exchange:
         call.land()
         # a body that ends with its connection looks whole when the watchdog has cut it
         call.settle(NoReply(call.has_left, call.end) if call.end else answer)
+
+    def _lines_for(self, request: Request) -> Lines:
+        scheme = urlsplit(request.url).scheme
+        if scheme not in self._lines:
+            raise ConnectionError(f"no lines for {scheme or 'no'} scheme")
+        return self._lines[scheme]
 
 
 class Sender(threading.Thread):
@@ -133,7 +158,7 @@ class Sender(threading.Thread):
             self.call = None
 
 
-class _Lines:
+class _HttpLines:
     """One session of kept connections per origin."""
 
     def __init__(self, connections: int, connect_timeout_s: float, total_timeout_s: float, authorities: Path | None):
@@ -144,8 +169,9 @@ class _Lines:
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
-    def ask(self, request: Request) -> Reply:
-        """Runs in a sending thread. Raises whatever requests, urllib3 or the socket raise."""
+    def ask(self, call: Call) -> Reply:
+        """Raises whatever requests, urllib3 or the socket raise."""
+        request = call.request
         prepared = requests.PreparedRequest()
         prepared.prepare(request.method, request.url, {"User-Agent": _USER_AGENT, **request.headers}, data=request.body or None)
         session = self._session(_origin(request.url))
@@ -184,7 +210,7 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     def __init__(self, connections: int, authorities: Path | None):
         # loaded once, not with every connection, which costs tens of milliseconds each
-        self._tls = ssl.create_default_context(cafile=str(authorities or DEFAULT_CA_BUNDLE_PATH))
+        self._tls = ssl.create_default_context(cafile=str(authorities or PUBLIC_AUTHORITIES))
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:

@@ -8,7 +8,8 @@ import binascii
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from email.utils import formatdate
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -17,8 +18,11 @@ from mail.message import Address, Attachment, Message
 
 _LINE = 76  # RFC 2045 and 2047
 _LONGEST_LINE = 998  # RFC 5322, 2.1.1
+_FIRST_WORD_BYTES = 9  # at least, behind a long name
 _WORD_BYTES = 45  # of UTF-8 in one encoded word: 60 characters of base64 and 12 around them
-_PARAMETER = 60
+_FILE_NAME = 60  # characters on one line
+_PIECE = re.compile(r"(?:%..|[^%]){1,20}")  # at most 60 characters, no %XX torn apart
+_GLUE = "\r\n "
 _LATEST_S = 253_402_300_799.0  # the last second of the year 9999
 _OWN_HEADERS = frozenset(
     ("from", "sender", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version", "x-attempt-id", "return-path", "received")
@@ -58,12 +62,12 @@ def mailbox(address: Address, glue: str = " ") -> str:
 
 
 def _headers(message: Message) -> list[str]:
-    sent_at_s = min(time_of(message.attempt_id), _LATEST_S)
+    sent_at = datetime.fromtimestamp(min(time_of(message.attempt_id), _LATEST_S), UTC)
     lines = [_addresses("From", (message.sender,))]
     lines += [_addresses(name, addresses) for name, addresses in (("To", message.to), ("Cc", message.cc)) if addresses]
     if message.reply_to:
         lines.append(_addresses("Reply-To", (message.reply_to,)))
-    lines += [header("Subject", message.subject), f"Date: {formatdate(sent_at_s)}", f"Message-ID: {message_id(message)}"]
+    lines += [header("Subject", message.subject), f"Date: {format_datetime(sent_at)}", f"Message-ID: {message_id(message)}"]
     lines.append(f"X-Attempt-Id: {wire_id(message.attempt_id)}")
     return lines + [header(name, value) for name, value in message.headers if _is_callers(name, message)]
 
@@ -79,21 +83,13 @@ def header(name: str, value: str) -> str:
     """An unstructured header, folded; what is not plain ASCII becomes encoded words."""
     value = value.strip()
     if not _is_plain(value):
-        return f"{name}:{_first_glue(name)}{_encoded(value, glue=_GLUE)}"
+        return f"{name}: {_encoded(value, _GLUE, taken=len(name) + 2)}"
     if len(name) + 2 + len(value) <= _LINE:
         return f"{name}: {value}"
     folded = _folded(name, value)
     if max(map(len, folded)) > _LONGEST_LINE:
-        return f"{name}:{_first_glue(name)}{_encoded(value, glue=_GLUE)}"
+        return f"{name}: {_encoded(value, _GLUE, taken=len(name) + 2)}"
     return "\r\n".join(folded)
-
-
-_GLUE = "\r\n "
-
-
-def _first_glue(name: str) -> str:
-    """The first encoded word stands on the name's own line only where both fit."""
-    return " " if len(name) + 2 <= _LINE - 72 else _GLUE
 
 
 def _is_plain(value: str) -> bool:
@@ -111,12 +107,12 @@ def _folded(name: str, value: str) -> list[str]:
     return [*lines, line]
 
 
-def _encoded(text: str, glue: str) -> str:
-    """RFC 2047: as many encoded words as it takes, none of them ending within a character."""
+def _encoded(text: str, glue: str, taken: int = 0) -> str:
+    """RFC 2047: as many encoded words as it takes, none ending within a character; of the first line so much is `taken`."""
     data = text.encode("utf-8", "replace")
-    words, start = [], 0
+    words, start, room = [], 0, max(_WORD_BYTES - taken, _FIRST_WORD_BYTES)
     while start < len(data):
-        end = min(start + _WORD_BYTES, len(data))
+        end, room = min(start + room, len(data)), _WORD_BYTES
         while end < len(data) and data[end] & 0xC0 == 0x80:
             end -= 1
         words.append(f"=?utf-8?b?{b64encode(data[start:end]).decode()}?=")
@@ -171,7 +167,9 @@ def _transfer(data: bytes, is_short: bool) -> tuple[str, bytes]:
     beyond_ascii = len(data.translate(None, _ASCII))
     if beyond_ascii * 6 > len(data):
         return "base64", _wrapped(b64encode(data))
-    return "quoted-printable", binascii.b2a_qp(data, istext=True)
+    spelled = binascii.b2a_qp(data, istext=True)
+    # it breaks lines as the first line end of the data does, and with a bare LF where there is none
+    return "quoted-printable", spelled if b"\n" in data else spelled.replace(b"\n", b"\r\n")
 
 
 def _file(attachment: Attachment) -> Part:
@@ -191,13 +189,13 @@ def _file_name(name: str) -> str:
     """RFC 2183, and RFC 2231 where the name is long or not ASCII: in numbered pieces."""
     if not name:
         return ""
-    if name.isascii() and name.isprintable() and len(name) <= _PARAMETER:
+    if name.isascii() and name.isprintable() and len(name) <= _FILE_NAME:
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         return f';\r\n filename="{escaped}"'
     spelled = quote(name.encode("utf-8", "replace"), safe="")
-    if len(spelled) <= _PARAMETER:
+    if len(spelled) <= _FILE_NAME:
         return f";\r\n filename*=utf-8''{spelled}"
-    pieces = [spelled[start : start + _PARAMETER] for start in range(0, len(spelled), _PARAMETER)]
+    pieces = _PIECE.findall(spelled)
     first, rest = f";\r\n filename*0*=utf-8''{pieces[0]}", enumerate(pieces[1:], start=1)
     return first + "".join([f";\r\n filename*{number}*={piece}" for number, piece in rest])
 

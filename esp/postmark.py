@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
@@ -19,6 +20,7 @@ from esp.postmark_batch import encode
 from mail.account import Account
 from mail.callback import Callback
 from mail.event import Event, EventType
+from mail.ids import time_of, wire_id
 from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 
@@ -63,6 +65,7 @@ _JUDGEMENTS: dict[int, _Judgement] = {
 _STATUSES: dict[int, _Judgement] = {401: _MISCONFIGURED, 404: _MISCONFIGURED, 413: _REJECTED, 415: _MISCONFIGURED, 429: _THROTTLED}
 _BAD_TO = re.compile(r"invalid 'to' address|error parsing 'to'", re.IGNORECASE)
 
+_SEARCHABLE_S = 6 * 86_400.0  # 45 days by default, 7 where an account chose so (postmarkapp.com/developer/api/messages-api, 2026-11)
 _PROVIDER = "postmark"
 # What a bounce's Type means. Those without a meaning are answers of a machine or of a person, no bounces.
 _BOUNCES: dict[str, tuple[EventType, str] | None] = {
@@ -141,6 +144,24 @@ class Esp:
 
     def parse_events(self, document: Any) -> list[Event]:
         return [event for fields in events.items(document, _PROVIDER) if (event := _event(fields))]
+
+    def find(self, attempts: Sequence[base.Sought]) -> list[base.Search]:
+        """One search each, by metadata: several values cannot be asked for at once."""
+        kept = [a for a in attempts if time_of(a.attempt_id) > self._now() - _SEARCHABLE_S]
+        return [base.Search(Request("GET", self._search_url(a.attempt_id), self._headers, b""), (a,)) for a in kept]
+
+    def read_found(self, search: base.Search, reply: Reply | NoReply) -> dict[str, bool]:
+        answer = _object(_read(reply.body)) if isinstance(reply, Reply) and reply.status == 200 else {}
+        count, messages = answer.get("TotalCount"), answer.get("Messages")
+        if not isinstance(messages, list) or not isinstance(count, int) or len(search.attempts) != 1:
+            return {}
+        (sought,) = search.attempts
+        if count == 0 and not messages:
+            return {sought.attempt_id: False}
+        return {sought.attempt_id: True} if any(_is_sought(message, sought, count) for message in messages) else {}
+
+    def _search_url(self, attempt_id: str) -> str:
+        return f"{self._origin}/messages/outbound?{urlencode({'count': 10, 'offset': 0, 'metadata_attempt_id': wire_id(attempt_id)})}"
 
     def _request(self, messages: tuple[Message, ...], body: bytes) -> Request:
         headers = {**self._headers, "Content-Type": "application/json"}
@@ -268,3 +289,14 @@ def _reason(kind: str, fields: events.Fields, details: str) -> str:
 
 def _object(value: Any) -> events.Fields:
     return value if isinstance(value, dict) else {}
+
+
+def _is_sought(message: object, sought: base.Sought, count: int) -> bool:
+    """Is this the mail that was asked for? A server that passed over the filter would list everybody's."""
+    fields = _object(message)
+    metadata = fields.get("Metadata")
+    if isinstance(metadata, dict) and metadata:
+        return events.attempt_id(metadata.get("attempt_id")) == sought.attempt_id
+    recipients = fields.get("Recipients")
+    is_theirs = isinstance(recipients, list) and sought.recipient.lower() in [str(address).lower() for address in recipients]
+    return count == 1 and is_theirs

@@ -11,7 +11,6 @@ Facts: SparkPost/developers.sparkpost.com transmissions, recipient-lists, templa
 
 import re
 from collections.abc import Sequence
-from email.utils import formataddr
 from enum import Enum
 from typing import Any
 
@@ -40,7 +39,8 @@ class Manner(Enum):
 
 
 def manner_of(message: Message) -> Manner:
-    if len(recipients(message)) > 1 or not _PLAIN.fullmatch(message.to[0].email):
+    has_one = len(message.to) == 1 and not message.cc and not message.bcc
+    if not has_one or not _PLAIN.fullmatch(message.to[0].email):
         return Manner.ALONE
     raw_bytes = words_bytes(message) + sum([size_bytes(value) for _, value in message.headers])
     is_small = raw_bytes <= _SURELY_FITS_BYTES or (
@@ -84,17 +84,18 @@ def encode(messages: Sequence[Message], manner: Manner) -> bytes:
 
 def recipients(message: Message) -> list[Address]:
     """Each address once, in the order To, Cc, Bcc: each is an envelope of its own, so a second would be a second mail."""
-    if len(message.to) == 1 and not message.cc and not message.bcc:
-        return [message.to[0]]
-    return list({a.email.lower(): a for a in (*message.bcc[::-1], *message.cc[::-1], *message.to[::-1])}.values())[::-1]
+    unique: dict[str, Address] = {}
+    for address in (*message.to, *message.cc, *message.bcc):
+        unique.setdefault(address.email.lower(), address)
+    return list(unique.values())
 
 
 def _content(message: Message, manner: Manner) -> Json:
     is_substituted = manner is Manner.SUBSTITUTED
-    content: Json = {"from": _named(message.sender), "subject": "{{{subject}}}"}
+    content: Json = {"from": _named(message.sender), "subject": _expression("subject")}
     parts = {"text": message.text, "html": message.html}
-    content |= {name: "{{{%s}}}" % name if is_substituted else words for name, words in parts.items() if words}
-    headers = {name: "{{{%s}}}" % _variable(n) for n, (name, _) in enumerate(message.headers)}
+    content |= {name: _expression(name) if is_substituted else words for name, words in parts.items() if words}
+    headers = {name: _expression(_variable(n)) for n, (name, _) in enumerate(message.headers)}
     if message.cc:
         headers["CC"] = _spelled(message.cc)
     if headers:
@@ -134,8 +135,8 @@ def _recipient(message: Message, manner: Manner) -> Json:
 
 def _copy(address: Address, message: Message) -> Json:
     """One of several recipients: everybody sees the same To, whomever the copy is for."""
-    is_only = address is message.to[0] and len(recipients(message)) == 1
-    to = _named(address) if is_only else {"email": address.email, "header_to": _spelled(message.to)}
+    has_one = len(message.to) == 1 and not message.cc and not message.bcc
+    to = _named(address) if has_one else {"email": address.email, "header_to": _spelled(message.to)}
     return {"address": to, "tags": _tags(message)} if message.tags else {"address": to}
 
 
@@ -143,6 +144,10 @@ def _values(message: Message, manner: Manner) -> Json:
     """The values of the variables; a recipient's own win over any metadata of the same name."""
     values = {"subject": message.subject, **{_variable(n): value for n, (_, value) in enumerate(message.headers)}}
     return {**values, "text": message.text, "html": message.html} if manner is Manner.SUBSTITUTED else values
+
+
+def _expression(variable: str) -> str:
+    return "{{{" + variable + "}}}"
 
 
 def _variable(place: int) -> str:
@@ -154,7 +159,15 @@ def _named(address: Address) -> Json:
 
 
 def _spelled(addresses: Sequence[Address]) -> str:
-    return ", ".join([formataddr((a.name, a.email)) for a in addresses])
+    """As they stand in a header, which SparkPost encodes itself."""
+    return ", ".join([_mailbox(a) for a in addresses])
+
+
+def _mailbox(address: Address) -> str:
+    if not address.name:
+        return address.email
+    quoted = address.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}" <{address.email}>'
 
 
 def _tags(message: Message) -> list[str]:

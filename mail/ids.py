@@ -13,15 +13,16 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "email-worker")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _VALUES = {c: n for n, c in enumerate(_ALPHABET)} | {c.lower(): n for n, c in enumerate(_ALPHABET)}
+_IN_NAMESPACE = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
+# the hexadecimal digit that keeps two bits of another one and says that this is a UUID of RFC 9562
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 def new_id(now_ms: int | None = None) -> str:
     """A fresh UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits; sorts by time, so by day partition."""
     ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    number = ms << 80 | int.from_bytes(os.urandom(10), "big")
-    number = number & ~(0xF << 76) | 0x7 << 76
-    number = number & ~(0x3 << 62) | 0x2 << 62
-    return _dashed(f"{number:032x}")
+    moment, luck = f"{ms:012x}", os.urandom(10).hex()
+    return f"{moment[:8]}-{moment[8:]}-7{luck[1:4]}-{_VARIANT[luck[4]]}{luck[5:8]}-{luck[8:]}"
 
 
 def time_of(id_: str) -> float:
@@ -78,11 +79,11 @@ def cohort_id(tenant: int, stream: str, period: str) -> str:
 
 
 def _named(name: str) -> str:
-    # uuid.uuid5 spelled out: building a UUID object first costs three times as much
-    digest = bytearray(hashlib.sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    return _dashed(digest.hex())
+    # uuid.uuid5 spelled out: building a UUID object first costs five times as much
+    digest = _IN_NAMESPACE.copy()
+    digest.update(name.encode())
+    h = digest.hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def _dashed(h: str) -> str:

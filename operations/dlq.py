@@ -1,4 +1,4 @@
-"""`manage.py dlq list|show`: what was not sent, and why. A dead letter keeps its original bytes."""
+"""`manage.py dlq list|show|replay|drop`: what was not sent, and why. A dead letter keeps its original bytes."""
 
 import argparse
 import sys
@@ -6,12 +6,12 @@ import sys
 from config.settings import Settings
 from db.connection import fetch
 from db.queries import sql
-from operations import screen
+from operations import replay, screen
 from operations.store import open_database
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    group = commands.add_parser("dlq", help="list the dead letters, or show one").add_subparsers(required=True)
+    group = commands.add_parser("dlq", help="list, show, replay or drop dead letters").add_subparsers(required=True)
     listing = group.add_parser("list", help="the newest dead letters, and how many there are by reason")
     listing.add_argument("--reason", help="only this reason")
     listing.add_argument("--limit", type=int, default=20)
@@ -20,6 +20,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     one.add_argument("id", help="its id, or the beginning of it")
     one.add_argument("--raw", action="store_true", help="write the original bytes and nothing else")
     one.set_defaults(run=show_one)
+    replay.add_to(group)
 
 
 def show_list(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -14,7 +14,6 @@ from workers.judgement import RetryPolicy
 from workers.letter import Letter, dead
 from workers.sending import Departure, Sender
 
-
 COHORTS_REMEMBERED = 1024
 
 

@@ -37,6 +37,7 @@ CREATE TABLE email_jobs (
     generation       integer       NOT NULL DEFAULT 0,       -- raised by every replay of a dead job
     next_attempt_at  timestamptz,                            -- when the row is due; NULL = it is in nobody's queue
     leased_by        text,                                   -- the slot that has taken the due row
+    revived_at       timestamptz,                            -- when a dead job was replayed last: its waiting begins anew
     created_at       timestamptz   NOT NULL DEFAULT now(),
     updated_at       timestamptz   NOT NULL DEFAULT now(),
     PRIMARY KEY (id)

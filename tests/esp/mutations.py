@@ -39,8 +39,8 @@ JUNK: list[Any] = [
 
 def documented() -> list[tuple[str, dict[str, Any]]]:
     """The callbacks of esp/examples/, as (provider, example); "WIRE" in them becomes the wire id of ATTEMPT_ID."""
-    texts = {name: (ROOT / "esp" / "examples" / f"{name}.json").read_text() for name in sorted(STANZAS)}
-    parsed = {name: json.loads(text.replace("WIRE", wire_id(ATTEMPT_ID))) for name, text in texts.items()}
+    paths = [path for path in sorted((ROOT / "esp" / "examples").glob("*.json")) if path.stem in STANZAS]
+    parsed = {path.stem: json.loads(path.read_text().replace("WIRE", wire_id(ATTEMPT_ID))) for path in paths}
     return [(name, example) for name, examples in parsed.items() for example in examples.get("callbacks", [])]
 
 

@@ -134,8 +134,8 @@ def wrong_types() -> Iterator[Bad]:
             yield _wrong_request(field, name, content_request("wrong", **{field: wrong}))
     for field, name, wrong in _wrong(BODY_FIELDS):
         without = {"Personalizations": ...} if field == "To" else {}
-        index = 0 if field == "To" or (field, name) == ("Personalizations", "list") else None
-        yield _wrong_request(f"body.{field}", name, content_request("wrong", {**without, field: wrong}), index)
+        item = 0 if field == "To" or (field, name) == ("Personalizations", "list") else None
+        yield _wrong_request(f"body.{field}", name, content_request("wrong", {**without, field: wrong}), item)
     for field, name, wrong in _wrong(EMAIL_FIELDS):
         request = content_request("wrong", {"Personalizations": [{"To": address("wrong"), field: wrong}]})
         yield _wrong_request(f"body.Personalizations[0].{field}", name, request, 0)
@@ -153,8 +153,8 @@ def _in_recipient(field: str, wrong: Any) -> Json:
     return {field: wrong} if inner == field else {"recipient": {"email": address("wrong"), inner: wrong}}
 
 
-def _wrong_request(field: str, name: str, request: Json, index: int | None = None) -> Bad:
-    return Bad(f"{field} is {name}", spell(request), "invalid-job", field, group=f"types of {field}", index=index)
+def _wrong_request(field: str, name: str, request: Json, item: int | None = None) -> Bad:
+    return Bad(f"{field} is {name}", spell(request), "invalid-job", field, group=f"types of {field}", item=item)
 
 
 def missing_fields() -> Iterator[Bad]:
@@ -167,11 +167,11 @@ def missing_fields() -> Iterator[Bad]:
     yield Bad("an empty id", spell(template_job("missing", id="")), "invalid-job", "id")
     yield Bad("no MessageID", spell(content_request("missing", MessageID=...)), "invalid-job", "id")
     yield Bad("no body", spell(content_request("missing", body=...) | {"body": {}}), "invalid-job", "body.To")
-    yield Bad("no Subject", spell(content_request("missing", {"Subject": ...})), "invalid-job", "body.Personalizations[0].Subject", index=0)
+    yield Bad("no Subject", spell(content_request("missing", {"Subject": ...})), "invalid-job", "body.Personalizations[0].Subject", item=0)
     yield Bad("no Content", spell(content_request("missing", {"Content": ...})), "invalid-job", "body.Content")
     yield Bad("no recipients", spell(content_request("missing", {"Personalizations": ...})), "invalid-job", "body.To")
     request = content_request("missing", {"Personalizations": [{"Substitutions": {}}]})
-    yield Bad("no To", spell(request), "invalid-job", "body.Personalizations[0].To", index=0)
+    yield Bad("no To", spell(request), "invalid-job", "body.Personalizations[0].To", item=0)
 
 
 def over_a_limit() -> Iterator[Bad]:
@@ -199,7 +199,8 @@ def unknown_things() -> Iterator[Bad]:
     yield Bad("unknown provider", spell(template_job("unknown", provider="pigeon")), "invalid-job", "provider")
     yield Bad("bulk", spell(template_job("unknown", type="bulk")), "not-allowed", "type")
     yield Bad("recipients", spell(template_job("unknown", recipients=["a@cases.example"])), "invalid-job", "recipients")
-    yield Bad("attachment that is not base64", spell(template_job("u", attachments=[{"name": "a", "content": "%"}])), "invalid-job", "attachments")
+    broken = [{"name": "a", "content": "%"}]
+    yield Bad("attachment that is not base64", spell(template_job("u", attachments=broken)), "invalid-job", "attachments[0].content")
     yield Bad("a header of ours", spell(template_job("unknown", headers={"Bcc": "a@cases.example"})), "not-allowed", "headers.Bcc")
 
 
@@ -258,9 +259,9 @@ def injections() -> Iterator[Bad]:
     for field, change in bodies.items():
         yield Bad(f"CR LF in {field}", spell(content_request("injected", change)), "header-injection", field)
     own = content_request("injected-subject", {"Personalizations": [{"To": address("injected"), "Subject": bcc}]})
-    yield Bad("CR LF in an own subject", spell(own), "header-injection", "body.Personalizations[0].Subject", index=0)
+    yield Bad("CR LF in an own subject", spell(own), "header-injection", "body.Personalizations[0].Subject", item=0)
     filled = content_request("injected-filled", {"Personalizations": [{"To": address("injected"), "Substitutions": {"name": bcc}}]})
-    yield Bad("CR LF in what fills a subject", spell(filled), "header-injection", "the subject", index=0)
+    yield Bad("CR LF in what fills a subject", spell(filled), "header-injection", "the subject", item=0)
 
 
 def partly_bad() -> Iterator[Bad]:
@@ -275,4 +276,4 @@ def partly_bad() -> Iterator[Bad]:
         ones: list[Any] = [{"To": person, "Substitutions": {"name": "Ada"}} for person in people]
         request = content_request(f"partly-{name}", {"Personalizations": [*ones[:2], bad, *ones[2:]]})
         path = f"body.Personalizations[2]{field and '.'}{field}"
-        yield Bad(f"one bad {name} of five", spell(request), reason, path, recipients=people, index=2)
+        yield Bad(f"one bad {name} of five", spell(request), reason, path, recipients=people, item=2)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tests.world.records import Bad, address, spell, template_job
 
-BILLION = 10**9
+MIRROR = "{{ data | tojson }} {{ recipient.userId }} {{ job.locale }}"
 ENDLESS = "{% for i in range(1000000000) %}{{ i }}{% endfor %}"
 
 
@@ -26,7 +26,7 @@ class Stored(NamedTuple):
 
 GOOD = (
     Stored("plain", "Hello {{ recipient.name }}", "<p>{{ words }}</p>", "{{ words }}"),
-    Stored("mirror", "{{ job.id }} {{ words }}", "<p>{{ recipient.name }}</p>", "{{ data | tojson }} {{ recipient.userId }} {{ job.locale }}"),
+    Stored("mirror", "{{ job.id }} {{ words }}", "<p>{{ recipient.name }}</p>", MIRROR),
 )
 SPOILED = (
     Stored("switched-off", is_active=False),

@@ -23,7 +23,8 @@ class Mail(NamedTuple):
 class Bad(NamedTuple):
     """A record that must become one dead letter with this reason, whose error begins with `field`.
 
-    Cases of one `group` stand together between their twenty neighbours. `recipients` are those of its emails that are good.
+    Cases of one `group` stand together between their twenty neighbours. `recipients` are those of its emails that are good,
+    `item` is the place of the bad one in a content request.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Bad(NamedTuple):
     field: str
     group: str = ""
     recipients: tuple[str, ...] = ()
-    index: int | None = None
+    item: int | None = None
 
 
 class Odd(NamedTuple):

@@ -16,15 +16,20 @@ MARK = "SANDBOX_TEST_RUN"
 
 
 class Run:
-    """A running program; every process that comes of it carries a mark in its environment that nobody else has."""
+    """A running program with `folder` as its world's.
 
-    def __init__(self, module: str, arguments: Sequence[str], output: Path):
-        self.output = output
+    Every process that comes of it has a mark in its environment that nobody else has, or works in the folder (those that change
+    their titles overwrite their environment).
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], folder: Path):
+        self.folder = folder.resolve()
+        self.output = folder.with_suffix(".out")
         self._mark = f"{MARK}={uuid.uuid4().hex}"
         name, _, value = self._mark.partition("=")
-        with output.open("wb") as file:
+        with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", module, "--folder", str(folder), *arguments],
                 cwd=PROJECT,
                 env={**os.environ, name: value},
                 stdin=subprocess.DEVNULL,
@@ -52,15 +57,16 @@ class Run:
 
     def _is_ours(self, entry: Path) -> bool:
         try:
-            return self._mark.encode() in (entry / "environ").read_bytes().split(b"\0") and is_alive(int(entry.name))
+            is_marked = self._mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+            return (is_marked or (entry / "cwd").readlink().is_relative_to(self.folder)) and is_alive(int(entry.name))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return False
 
 
 @contextmanager
-def running(module: str, arguments: Sequence[str], output: Path) -> Iterator[Run]:
-    """`python -m module arguments...`; nothing of it is left after the block."""
-    run = Run(module, arguments, output)
+def running(module: str, arguments: Sequence[str], folder: Path) -> Iterator[Run]:
+    """`python -m module --folder folder arguments...`; nothing of it is left after the block."""
+    run = Run(module, arguments, folder)
     try:
         yield run
     finally:

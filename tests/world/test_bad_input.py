@@ -7,7 +7,7 @@ are sent once; and no worker dies, but over the one record that kills, which is 
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from sandbox.children import NotReady, wait_until
+from sandbox.kafka_jars import missing_programs
 from sandbox.world import World
+from tests.conftest import refuse
 from tests.world import bad_records, bad_templates, odd_records
 from tests.world.records import Bad, Json, Odd, address, spell, template_job
 from tests.world.town import KAFKA, MARKER, Dead, Source, Town, street
@@ -23,6 +25,7 @@ from tests.world.town import KAFKA, MARKER, Dead, Source, Town, street
 pytestmark = [pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
 BAD = [*bad_records.all_of_them(), *bad_templates.all_of_them()]
 ODD = odd_records.all_of_them()
+ALL: list[Bad | Odd] = [*BAD, *ODD]
 PARTITIONS = [(topic, number) for number in range(3) for topic in ("email-jobs", "email-jobs-high")]
 FOR_TAGS = ("email-jobs-high", 3)
 FOR_THE_KILLER = ("email-jobs", 7)
@@ -47,6 +50,8 @@ class Fates(NamedTuple):
 
 @pytest.fixture(scope="module")
 def town(server_folder: Path) -> Iterator[Town]:
+    if KAFKA == "apache" and (missing := missing_programs()):
+        refuse(f"Apache Kafka needs {' and '.join(missing)}")
     folder = server_folder / "bad-input"
     with World(folder, kafka=KAFKA) as world:
         town = Town(world, folder / "kills")
@@ -62,7 +67,7 @@ def fates(town: Town) -> Fates:
     before = town.processes()
     stands: dict[str, Source] = {}
     neighbours: dict[str, list[str]] = {}
-    groups = _grouped([*BAD, *ODD])
+    groups = _grouped()
     for number, partition in enumerate(PARTITIONS):
         names = list(groups)[number :: len(PARTITIONS)]
         row = street(f"street-{number}", {name: [case.value for case in groups[name]] for name in names})
@@ -71,19 +76,19 @@ def fates(town: Town) -> Fates:
             stands.update({case.name: sources[place] for case, place in zip(groups[name], row.places[name], strict=True)})
         neighbours |= row.neighbours
     _wait(town, _wanted_mails(neighbours))
-    dead = {(letter.source, letter.index): letter for letter in town.dead_letters()}
+    dead = {(letter.source, letter.item): letter for letter in town.dead_letters()}
     return Fates(stands, neighbours, dead, town.told_dead_letters(len(dead)), town.ledger(), before, town.processes())
 
 
-def _grouped(cases: Sequence[Bad | Odd]) -> dict[str, list[Bad | Odd]]:
+def _grouped() -> dict[str, list[Bad | Odd]]:
     groups: dict[str, list[Bad | Odd]] = {}
-    for case in cases:
+    for case in ALL:
         groups.setdefault(case.group or case.name, []).append(case)
     return groups
 
 
 def _wanted_mails(neighbours: dict[str, list[str]]) -> set[str]:
-    good = {recipient for case in [*BAD, *ODD] for recipient in case.recipients}
+    good = {recipient for case in ALL for recipient in case.recipients}
     return good | {email for emails in neighbours.values() for email in emails}
 
 
@@ -93,7 +98,7 @@ def _wait(town: Town, wanted: set[str]) -> None:
 
 
 def test_no_two_cases_are_called_the_same() -> None:
-    names = Counter(case.name for case in [*BAD, *ODD])
+    names = Counter(case.name for case in ALL)
     assert names.most_common(1)[0][1] == 1
 
 
@@ -112,7 +117,7 @@ def test_it_is_a_dead_letter_with_its_own_bytes_and_a_reason_that_names_the_fiel
 @each_bad
 def test_consumers_of_the_dead_letter_topic_can_send_exactly_what_came_in(fates: Fates, case: Bad) -> None:
     letter = _letter(fates, case)
-    key, told = fates.told[fates.stands[case.name], case.index]
+    key, told = fates.told[fates.stands[case.name], case.item]
     assert (told["reason"], told["error"], told["attempts"]) == (letter.reason, letter.error, 0)
     assert told["source"] == fates.stands[case.name]._asdict()
     assert told["at"]
@@ -137,7 +142,7 @@ def test_what_only_looks_like_trouble_is_sent_as_it_is(town: Town, fates: Fates,
 
 
 def _letter(fates: Fates, case: Bad) -> Dead:
-    place = fates.stands[case.name], case.index
+    place = fates.stands[case.name], case.item
     assert place in fates.dead, f"no dead letter; of this record there are {[key for key in fates.dead if key[0] == place[0]]}"
     return fates.dead[place]
 
@@ -158,7 +163,7 @@ def _is_utf8(value: bytes) -> bool:
 
 def test_nothing_else_is_sent_and_nothing_else_is_a_dead_letter(fates: Fates) -> None:
     assert fates.sent.keys() == _wanted_mails(fates.neighbours)
-    assert fates.dead.keys() == {(fates.stands[case.name], case.index) for case in BAD}
+    assert fates.dead.keys() == {(fates.stands[case.name], case.item) for case in BAD}
     assert fates.told.keys() == fates.dead.keys()
 
 

@@ -19,7 +19,7 @@ JOB = {"id": "by-hand", "type": "welcome-email", "recipient": {"email": "ada@exa
 
 def test_a_world_that_is_up_sends_a_job_by_hand_until_it_is_interrupted(server_folder: Path) -> None:
     folder = server_folder / "up"
-    with running("sandbox.up", ["--workers", "1", "--folder", str(folder)], server_folder / "up.out") as run:
+    with running("sandbox.up", ["--workers", "1"], folder) as run:
         wait_until(lambda: "Ctrl-C stops all of it." in run.text() or run.process.poll() is not None, 40, "the world to be up", run.text)
         addresses = json.loads((folder / "up.json").read_text())
         assert {"inbox", "metrics", "health", "kafka", "postgres", "redis", "settings"} <= addresses.keys()

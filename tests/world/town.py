@@ -10,12 +10,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 from db import slots
+from db.connection import Cursor
 from db.ledger import Slot
 from db.payloads import Vault
 from mail.decode import decode
@@ -37,7 +39,7 @@ _STORE = """
     INSERT INTO email_templates (name, subject, html_content, text_content, variables, is_active)
     VALUES (%(name)s, %(subject)s, %(html)s, %(text)s, %(variables)s::jsonb, %(is_active)s)
 """
-_DEAD = "SELECT source, reason, error, job_id, tenant_id, value, attempts, record_index FROM dead_letters"
+_DEAD = "SELECT source, reason, error, job_id, value, attempts, record_index FROM dead_letters"
 
 
 class Source(NamedTuple):
@@ -55,10 +57,9 @@ class Dead(NamedTuple):
     reason: str
     error: str
     job_id: str | None
-    tenant: int
     value: bytes
     attempts: int
-    index: int | None
+    item: int | None
 
 
 class Town:
@@ -80,7 +81,7 @@ class Town:
         self.product.prepare()
         with closing(self.product.database()) as database:
             for template in templates:
-                database.run(lambda cursor, row=template.row(): cursor.execute(_STORE, row))  # type: ignore[misc]
+                database.run(partial(_store, template))
         self.product.start()
 
     # -- what goes in --------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Town:
 
     def dead_letters(self) -> list[Dead]:
         with closing(self.product.database()) as database:
-            return [Dead(Source(**row[0]), *row[1:5], bytes(row[5]), *row[6:]) for row in database.read(_DEAD)]
+            return [_dead(row) for row in database.read(_DEAD)]
 
     def count_dead_letters(self) -> int:
         with closing(self.product.database()) as database:
@@ -172,9 +173,18 @@ class Town:
         return found
 
 
+def _store(template: Stored, cursor: Cursor) -> None:
+    cursor.execute(_STORE, template.row())
+
+
+def _dead(row: Sequence[Any]) -> Dead:
+    source, reason, error, job_id, value, attempts, item = row
+    return Dead(Source(**source), reason, error, job_id, bytes(value), attempts, item)
+
+
 def _mail(found: Mapping[str, Any]) -> Mail:
     content = found["content"]
-    headers = {name: value for name, value in content["headers"]}
+    headers = dict(content["headers"])
     return Mail(found["recipient"], content["subject"], content["html"], content["text"], headers, content["metadata"])
 
 
@@ -203,4 +213,3 @@ def street(name: str, groups: Mapping[str, Sequence[bytes | None]]) -> Street:
         values += [*records, *[value for _, value in row]]
     neighbours = {group: [email for email, _ in [*rows[n], *rows[n + 1]]] for n, group in enumerate(groups)}
     return Street(values, places, neighbours)
-

@@ -1,0 +1,50 @@
+"""Uncertain attempts: what is in doubt, and how a decision about it is written down, once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from db.connection import Cursor, fetch, uuid_array
+from db.queries import sql
+
+
+class Uncertain(NamedTuple):
+    """One attempt of which nobody knows whether its ESP took it."""
+
+    attempt_id: str
+    row_id: str
+    job_id: str
+    tenant: int
+    provider: str
+    reason: str
+    since: datetime
+    type: str
+    number: int
+
+
+def find(
+    cursor: Cursor, ids: Sequence[str] | None = None, provider: str | None = None, older_s: float = 0.0, limit: int = 500
+) -> list[Uncertain]:
+    """The oldest attempts in doubt that fit."""
+    values = {"ids": uuid_array(ids) if ids else None, "provider": provider, "older_s": older_s, "limit": limit}
+    return [Uncertain(*row) for row in fetch(cursor, sql("list_uncertain"), values)]
+
+
+def decide(cursor: Cursor, doubted: Sequence[Uncertain], state: str, status: str, why: str) -> set[str]:
+    """Settle these attempts as `state` and their jobs as `status` ("pending" = send again); returns the row ids that moved.
+
+    Somebody else's decision or an answer that came meanwhile wins: then nothing moves.
+    """
+    taken = {row[0] for row in fetch(cursor, sql("take_uncertain"), {"ids": uuid_array([u.attempt_id for u in doubted])})}
+    mine = [u for u in doubted if u.attempt_id in taken]
+    if not mine:
+        return set()
+    rows, attempts = [u.row_id for u in mine], [u.attempt_id for u in mine]
+    fetch(cursor, sql("lock_jobs"), _bounded(rows))
+    cursor.execute(sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
+    values = _bounded(rows) | {"attempt_ids": uuid_array(attempts), "status": status, "error": why if status != "sent" else None}
+    return {row[0] for row in fetch(cursor, sql("decide_uncertain_jobs"), values)}
+
+
+def _bounded(ids: Sequence[str]) -> dict[str, str]:
+    return {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)}

@@ -1,0 +1,30 @@
+-- Dead letters brought back: each once, with its history kept.
+
+-- name: choose_dead_letters
+-- The oldest dead letters that fit and were not replayed or dropped yet; NULL = any. Locked, so that two replays share nothing.
+SELECT d.id, d.row_id, d.record_index, d.source, d.value, d.job_id
+FROM dead_letters d
+LEFT JOIN email_jobs j ON j.id = d.row_id
+WHERE d.replayed_at IS NULL
+  AND (%(ids)s::uuid[] IS NULL OR d.id = ANY(%(ids)s::uuid[]))
+  AND (%(reason)s::text IS NULL OR d.reason = %(reason)s::text)
+  AND (%(since)s::timestamptz IS NULL OR d.created_at >= %(since)s::timestamptz)
+  AND (%(until)s::timestamptz IS NULL OR d.created_at < %(until)s::timestamptz)
+  AND (%(template)s::text IS NULL OR j.template = %(template)s::text)
+  AND d.id <> ALL(%(skipped)s::uuid[])
+ORDER BY d.created_at LIMIT %(limit)s::int
+FOR UPDATE OF d SKIP LOCKED
+
+-- name: revive_jobs
+-- A new generation of dead jobs, due at once; one that evidence has moved on meanwhile is left alone.
+UPDATE email_jobs j
+SET status = 'pending', generation = j.generation + 1, retry_count = 0, error_message = NULL, next_attempt_at = now(),
+    revived_at = now(), updated_at = now()
+WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND j.status = 'dead'
+RETURNING j.id
+
+-- name: mark_replayed
+UPDATE dead_letters d SET replayed_at = now() WHERE d.id = ANY(%(ids)s::uuid[])
+
+-- name: insert_audit
+INSERT INTO audit_log (actor, action, subject, details) VALUES (%(actor)s::text, %(action)s::text, %(subject)s::text, %(details)s::jsonb)
