@@ -64,7 +64,10 @@ def lower(one: Floor, other: Floor) -> Floor:
 
 
 def _renderer() -> Callable[[_Job], Sequence[str]]:
-    plain, html = jinja2.Environment(undefined=jinja2.StrictUndefined), jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True)
+    plain, html = (
+        jinja2.Environment(undefined=jinja2.StrictUndefined),
+        jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True),
+    )
     parts = [plain.from_string(sample.SUBJECT), html.from_string(sample.HTML), plain.from_string(sample.TEXT)]
 
     def render(job: _Job) -> Sequence[str]:

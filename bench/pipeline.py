@@ -148,7 +148,7 @@ def hold(product: Product, workers: int) -> None:
 
 def produce(world: World, jobs: Iterator[tuple[bytes, bytes]]) -> None:
     """All of them into the normal topic, spread evenly over its partitions."""
-    producer = Producer({"bootstrap.servers": world.bootstrap_servers, "linger.ms": 20})
+    producer = Producer({"bootstrap.servers": world.bootstrap_servers, "linger.ms": 20, "log_level": 0})
     for number, (key, value) in enumerate(jobs):
         producer.produce("email-jobs", value, key, partition=number % JOB_TOPICS["email-jobs"])
         producer.poll(0)

@@ -64,6 +64,13 @@ ESP_SETTINGS: tuple[Setting, ...] = (
     _secret("Amazon SES", "AWS_SES_ACCESS_KEY", "Access key id."),
     _secret("Amazon SES", "AWS_SES_SECRET_KEY", "Secret access key."),
     _base_url("Amazon SES", "AWS_SES_BASE_URL"),
+    _plain(
+        "Amazon SES",
+        "AWS_SES_CONFIGURATION_SET",
+        kinds.IDENTIFIER,
+        None,
+        "Configuration set, which publishes events; unset = the identity's.",
+    ),
     _plain("Amazon SES", "AWS_SES_WEBHOOK_TOPIC_ARN", _ARN, None, "The only SNS topic that callbacks may come from; unset = not checked."),
     _plain("Amazon SES", "AWS_SNS_CERT_HOST", kinds.HOST, None, "Host of SNS' certificates (tests).", "sns.<region>.amazonaws.com"),
     _plain("Amazon SES", "AWS_SNS_TRUST_ROOT", kinds.EXISTING_FILE, None, "PEM file of the root to trust (tests).", "the system's"),
@@ -75,6 +82,9 @@ ESP_SETTINGS: tuple[Setting, ...] = (
     _plain(
         "SMTP", "SMTP_ENCRYPTION", kinds.choice("starttls", "tls", "none"), "starttls", "starttls, tls or none (production: loopback only)."
     ),
+    _plain("SMTP", "SMTP_DKIM_KEY_FILE", kinds.EXISTING_FILE, None, "PEM file of an RSA key to sign mail with; unset = not signed."),
+    _plain("SMTP", "SMTP_DKIM_SELECTOR", kinds.IDENTIFIER, None, "Selector under which the key's public half is in the DNS."),
+    _plain("SMTP", "SMTP_DKIM_DOMAIN", kinds.HOST, None, "Domain that signs.", "the sender's"),
 )
 
 

@@ -67,7 +67,7 @@ class Esp(Protocol):
         ...
 
     def health(self) -> Request:
-        """A request without messages that succeeds (200) where the account's credentials are good."""
+        """A request without messages that succeeds (2xx) where the account's credentials are good."""
         ...
 
 

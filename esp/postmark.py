@@ -277,7 +277,7 @@ def _event_id(kind: str, fields: events.Fields) -> str:
     if kind in ("bounce", "spamcomplaint") and (own := events.own_id(fields.get("id"))) not in ("", "0"):
         return f"{kind}:{own}"
     who = fields.get("recipient") or fields.get("email")
-    what = [fields.get(name) for name in ("messageid", _MOMENTS[kind], "originallink", "suppresssending")]
+    what = [fields.get(name) for name in ("messageid", _MOMENTS[kind], "originallink", "suppresssending", "useragent")]
     return events.hash_of(kind, who, *what)
 
 

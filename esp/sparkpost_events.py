@@ -69,7 +69,7 @@ def read_event(fields: events.Fields) -> Event | None:
     return Event(
         type=type_,
         provider=PROVIDER,
-        event_id=_event_id(fields),
+        event_id=events.own_id(fields.get("event_id")) or events.hash_of(fields),
         recipient=events.address(fields.get("raw_rcpt_to")) or events.address(fields.get("rcpt_to")),
         at=_moment(fields.get("timestamp")),
         attempt_id=attempt_id_of(fields),
@@ -100,11 +100,6 @@ def _meaning(kind: str, fields: events.Fields) -> tuple[EventType, str] | None:
 
 def _is_ignored(kind: str) -> bool:
     return kind in _TYPES or kind in _INGESTED or kind.startswith(_NOT_ABOUT_MAIL)
-
-
-def _event_id(fields: events.Fields) -> str:
-    own = events.text(fields.get("event_id"), events.EVENT_ID_CHARACTERS + 1)
-    return own if 0 < len(own) <= events.EVENT_ID_CHARACTERS else events.hash_of(fields)
 
 
 def _moment(value: Any) -> datetime | None:

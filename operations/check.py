@@ -9,6 +9,7 @@ from config.settings import Settings
 from db import migrate, queries
 from db.connection import Database
 from esp.base import load
+from esp.exchange import open_exchange
 from esp.http import Exchange
 from mail.account import Account
 from mail.errors import StoreUnavailable
@@ -86,7 +87,7 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if not settings.accounts:
         yield Finding(False, "providers", "no ESP is on; set the credentials of at least one, see .env.example")
         return
-    exchange = Exchange(4, settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    exchange = open_exchange(4, settings.esp_connect_timeout_s, settings.esp_timeout_s)
     for account in settings.accounts:
         yield _account(exchange, account)
     exchange.close()
@@ -96,6 +97,6 @@ def _account(exchange: Exchange, account: Account) -> Finding:
     ((_, reply),) = exchange.send_all([load(account).health()], lambda request: True)
     if isinstance(reply, NoReply):
         return Finding(False, account.provider, f"{account.base_url} does not answer: {reply.error}")
-    if reply.status == 200:
+    if 200 <= reply.status < 300:
         return Finding(True, account.provider, "answers, and takes the credentials")
-    return Finding(False, account.provider, f"refuses the credentials or the request: HTTP {reply.status}")
+    return Finding(False, account.provider, f"refuses the credentials or the request: status {reply.status}")

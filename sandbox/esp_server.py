@@ -20,10 +20,13 @@ import orjson
 from aiohttp import web
 
 from sandbox import fakes
+from sandbox.fakes.contract import FakeEsp
 from sandbox.fakes.ledger import Ledger
 from sandbox.fakes.listener import HttpListener, site_url
 from sandbox.fakes.mailbox import Mailbox
 from sandbox.fakes.misbehaviour import BadBehaviour, Misbehaviour
+from sandbox.fakes.smtp import Fake as Relay
+from sandbox.fakes.smtp_listener import SmtpListener
 from sandbox.inbox import build_inbox
 
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +46,7 @@ class EspServer:
             self._misbehaviours[name].change(changes)
         self._ledgers = {name: Ledger(folder / "ledger", name) for name in self._misbehaviours}
         self._listeners = {
-            name: HttpListener(fakes.load(name), self._ledgers[name], self._mailbox, misbehaviour)
+            name: _listener(fakes.load(name), self._ledgers[name], self._mailbox, misbehaviour)
             for name, misbehaviour in self._misbehaviours.items()
         }
         self._inbox = web.AppRunner(build_inbox(self._mailbox, self._misbehaviours), access_log=None, shutdown_timeout=0.1)
@@ -61,6 +64,13 @@ class EspServer:
         for ledger in self._ledgers.values():
             ledger.close()
         self._mailbox.close()
+
+
+def _listener(fake: FakeEsp, ledger: Ledger, mailbox: Mailbox, misbehaviour: Misbehaviour) -> HttpListener | SmtpListener:
+    """The relay speaks SMTP, all others HTTP."""
+    if isinstance(fake, Relay):
+        return SmtpListener(fake, ledger, mailbox, misbehaviour)
+    return HttpListener(fake, ledger, mailbox, misbehaviour)
 
 
 async def serve(server: EspServer) -> None:

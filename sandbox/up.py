@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         while not stop.wait(0.5) and product.supervisor.is_running():
             pass
         print("\nstopping: what is in hand is finished first", flush=True)
+        (world.folder / "up.json").unlink(missing_ok=True)
         return product.stop()
 
 

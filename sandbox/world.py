@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from sandbox.apache_kafka import ApacheKafka, create_topics
 from sandbox.children import PROJECT, Child, NotReady, spawn_module
@@ -27,6 +28,8 @@ DATABASE = "email_worker_db"
 FROM_ADDRESS = "noreply@sandbox.test"
 JOB_TOPICS = {"email-jobs": 8, "email-jobs-high": 4, "email-jobs-bulk": 4, "email-events": 4, "email-dlq": 1}
 WEBHOOK_PARTITIONS = 2
+# Credentials that have a form of their own; the others may be any text.
+MADE_UP = {"SOCKETLABS_SERVER_ID": "12345"}
 # The mock's later rebalances take the session timeout less one second, and below 6 s it refuses (librdkafka 2.16.0, 2026-11).
 MOCK_SESSION_TIMEOUT_MS = 6_000
 
@@ -35,12 +38,22 @@ class World:
     """Servers over `folder`: entering starts them (about 1 s), leaving stops them. The folder stays, with data, logs and ledgers.
 
     `kafka` is "mock", "apache" or the bootstrap servers of a Kafka that is there already. `fsync` makes Postgres as careful as in
-    production. `esp_options` go to the fake ESPs as they are. Entering raises NotReady with the words of the server that failed.
+    production. `esp_options` go to the fake ESPs as they are. `feedback` makes them call back (None = never): options of
+    sandbox/feedback.py, {} for all defaults. Entering raises NotReady with the words of the server that failed.
     """
 
-    def __init__(self, folder: Path, *, fsync: bool = False, kafka: str = "mock", esp_options: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: bool = False,
+        kafka: str = "mock",
+        esp_options: Mapping[str, Any] | None = None,
+        feedback: Mapping[str, Any] | None = None,
+    ):
         self.folder = folder.resolve()
         self.esp_options = dict(esp_options or {})
+        self.feedback = feedback
         self.esp_addresses: dict[str, str] = {}
         self.inbox_address = ""
         self.postgres = Postgres(self.folder / "postgres", fsync=fsync)
@@ -48,6 +61,7 @@ class World:
         self.kafka = kafka_of(kafka, self.folder / "kafka")
         self._bootstrap_servers = kafka
         self._esp_server: Child | None = None
+        self._feedback_settings: dict[str, str] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -55,6 +69,7 @@ class World:
             self._prepare_folder(started)
             self._launch(started)
             self._wait_until_ready()
+            self._start_feedback(started)
             self._write_description(started)
             self._stack = started.pop_all()
         return self
@@ -95,7 +110,7 @@ class World:
         }
         if isinstance(self.kafka, KafkaMock):
             settings["KAFKA_CLIENT_SESSION_TIMEOUT_MS"] = str(MOCK_SESSION_TIMEOUT_MS)
-        return settings | esp_settings(self.esp_addresses)
+        return settings | esp_settings(self.esp_addresses) | self._feedback_settings
 
     def _prepare_folder(self, started: ExitStack) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +151,15 @@ class World:
         self.inbox_address = addresses.pop("inbox", "")
         self.esp_addresses = addresses
 
+    def _start_feedback(self, started: ExitStack) -> None:
+        """The webhooks of the fakes; the keys that they are signed with become settings of this world."""
+        if self.feedback is None:
+            return
+        options = ["--folder", str(self.folder), "--bootstrap-servers", self.bootstrap_servers, "--options", json.dumps(self.feedback)]
+        child = spawn_module("feedback", "sandbox.feedback", options, self.folder / "esps")
+        started.callback(child.stop)
+        self._feedback_settings = child.wait_for_json(limit_s=20.0)["settings"]
+
     def _write_description(self, started: ExitStack) -> None:
         path = self.folder / "world.json"
         path.unlink(missing_ok=True)
@@ -167,8 +191,8 @@ def kafka_of(kind: str, folder: Path) -> KafkaMock | ApacheKafka | None:
 
 
 def topics() -> dict[str, int]:
-    """Every topic of the product with its partitions here; a webhook topic for each ESP of config/esps.toml."""
-    return JOB_TOPICS | {f"webhook-{esp}": WEBHOOK_PARTITIONS for esp in read_stanzas()}
+    """Every topic of the product with its partitions here; a webhook topic for each ESP of config/esps.toml that calls back."""
+    return JOB_TOPICS | {f"webhook-{esp}": WEBHOOK_PARTITIONS for esp, stanza in read_stanzas().items() if stanza.get("callbacks", True)}
 
 
 def read_stanzas() -> dict[str, dict[str, Any]]:
@@ -181,7 +205,16 @@ def esp_settings(addresses: Mapping[str, str]) -> dict[str, str]:
     settings = {}
     for esp, stanza in read_stanzas().items():
         if esp in addresses:
-            settings[stanza["base_url_setting"]] = addresses[esp]
-            required = [credential for credential in stanza["credentials"].values() if credential["required"]]
-            settings |= {credential["setting"]: f"sandbox-{esp}-credential" for credential in required}
+            required = [credential["setting"] for credential in stanza["credentials"].values() if credential["required"]]
+            settings |= {setting: MADE_UP.get(setting, f"sandbox-{esp}-credential") for setting in required}
+            settings |= address_settings(stanza, addresses[esp])
     return settings
+
+
+def address_settings(stanza: Mapping[str, Any], address: str) -> dict[str, str]:
+    """The settings that say where an ESP is: its base URL, or host and port where it has none, then without TLS."""
+    if stanza["base_url_setting"]:
+        return {stanza["base_url_setting"]: address}
+    place = urlsplit(address)
+    parts = {"host": place.hostname or "", "port": str(place.port), "encryption": "none"}
+    return {stanza["credentials"][key]["setting"]: value for key, value in parts.items() if key in stanza["credentials"]}

@@ -35,6 +35,9 @@ HOMES = {
     "prometheus_client": {"telemetry"},
     "setproctitle": {"supervisor.py", "workers/base.py"},
     "email_validator": {"mail", "config/kinds.py"},
+    "botocore": {"esp/ses.py"},
+    "dkim": {"esp/dkim_key.py"},
+    "smtplib": {"esp/smtp_client.py"},
     "aiohttp": set(),
     "fakeredis": set(),
 }

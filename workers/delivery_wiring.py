@@ -15,6 +15,7 @@ from db.payloads import Vault
 from db.slots import Claim
 from esp import base as esp_base
 from esp.base import Esp
+from esp.exchange import open_exchange
 from esp.http import Exchange
 from intake.combined import CombinedSource
 from intake.due import DueSource
@@ -74,7 +75,7 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     source = _open_source(context, database, claim.slot, vault, points)
     esps = _Esps()
     idle_s = {account.base_url: esps.of(account).limits.idle_s for account in settings.accounts}
-    exchange = Exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s, idle_s=idle_s)
+    exchange = open_exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s, idle_s=idle_s)
     desk = EventDesk(open_publisher(settings, context.name))
     try:
         tools = _assemble(context, database, claim.slot, vault, source, exchange, esps, desk, log, points)

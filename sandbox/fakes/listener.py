@@ -90,7 +90,7 @@ class HttpListener:
         """A GET: health and the like; never spoiled, but as dead as its ESP when that is down."""
         if self._misbehaviour.behaviour.down:
             return self._error(self._misbehaviour.behaviour.status)
-        return self._fake.answer(Call(request.method, request.rel_url.raw_path, request.headers, b"", self._misbehaviour.traits))
+        return self._fake.answer(Call(request.method, request.rel_url.raw_path_qs, request.headers, b"", self._misbehaviour.traits))
 
     def _refusal(self, deed: Deed) -> Answer | None:
         """The reply of a deed that accepts nothing, whatever the request was; None where the fake shall judge."""
@@ -107,7 +107,7 @@ class HttpListener:
         return None
 
     def _accept(self, request: web.BaseRequest, body: bytes, deed: Deed) -> Answer:
-        call = Call(request.method, request.rel_url.raw_path, request.headers, body, self._misbehaviour.traits, deed.is_spoiled)
+        call = Call(request.method, request.rel_url.raw_path_qs, request.headers, body, self._misbehaviour.traits, deed.is_spoiled)
         answer = self._fake.answer(call)
         if answer.accepted:
             at = self._clock()

@@ -1,4 +1,4 @@
-"""Postmark as its sender meets it: POST /email, POST /email/batch and GET /server.
+"""Postmark as its sender meets it: POST /email, POST /email/batch, GET /server, and GET /messages/outbound to look up what it took.
 
 A batch is judged item by item: HTTP 200 with one result each, in order; only what concerns the whole request is an error status.
 Rules and texts: Postmark's API pages and support articles, its SDKs' own patterns, and error bodies in public issues
@@ -7,9 +7,12 @@ Rules and texts: Postmark's API pages and support articles, its SDKs' own patter
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -19,6 +22,8 @@ from sandbox.fakes.postmark_rules import Refused, Sound, check_message, folded
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 _TEST_TOKEN = "POSTMARK_API_TEST"
 _MAX_BATCH = 500
+_MAX_PAGE, _MAX_REACH = 500, 10_000
+_SEARCHABLE = 50_000
 _BATCH_LIMIT_BYTES = 50 * 1024 * 1024
 _MESSAGE_LIMIT_BYTES = 10 * 1024 * 1024
 _INACTIVE_ONES = "Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression."
@@ -30,23 +35,40 @@ _CODES = {
 }
 
 
+class _Taken(NamedTuple):
+    """A mail as the search knows it."""
+
+    message_id: str
+    recipients: tuple[str, ...]
+    subject: str
+    metadata: dict[str, str]
+    at: str
+
+
 class Fake:
-    """Postmark. Each item that is taken has a MessageID (a UUID) of its own."""
+    """Postmark. Each item that is taken has a MessageID (a UUID) of its own; the newest 50,000 can be searched for."""
 
     name = "postmark"
     max_body_bytes = _BATCH_LIMIT_BYTES
 
     def __init__(self, clock: Callable[[], float] = time.time):
         self._clock = clock
+        self._taken: deque[_Taken] = deque(maxlen=_SEARCHABLE)
 
     def answer(self, call: Call) -> Answer:
         refusal = self._refuse_token(call)
         if refusal:
             return refusal
-        routes = {"/email": ("POST", self._send_one), "/email/batch": ("POST", self._send_batch), "/server": ("GET", self._describe)}
-        if call.path not in routes:
+        routes = {
+            "/email": ("POST", self._send_one),
+            "/email/batch": ("POST", self._send_batch),
+            "/server": ("GET", self._describe),
+            "/messages/outbound": ("GET", self._search),
+        }
+        path = call.path.partition("?")[0]
+        if path not in routes:
             return Answer(404)
-        method, handle = routes[call.path]
+        method, handle = routes[path]
         if call.method != method:
             return Answer(405)
         return self._refuse_headers(call) or handle(call)
@@ -93,6 +115,17 @@ class Fake:
         server = {"ID": 1, "Name": "Sandbox", "ApiTokens": [], "Color": "blue", "SmtpApiActivated": True, "DeliveryType": "Live"}
         return Answer(200, orjson.dumps(server | {"TrackOpens": False, "TrackLinks": "None"}), _JSON)
 
+    def _search(self, call: Call) -> Answer:
+        """Newest first; of the filters it knows recipient and metadata_<name>, and it passes over what it does not know."""
+        query = dict(parse_qsl(call.path.partition("?")[2], keep_blank_values=True))
+        count, offset = query.get("count", ""), query.get("offset", "")
+        is_page = count.isdigit() and offset.isdigit() and 1 <= int(count) <= _MAX_PAGE and int(count) + int(offset) <= _MAX_REACH
+        if not is_page:
+            return _error(422, 403, "Parameters 'count' and 'offset' are required: at most 500, and together at most 10000.")
+        found = [mail for mail in reversed(self._taken) if _is_asked_for(mail, query)]
+        page = islice(found, int(offset), int(offset) + int(count))
+        return Answer(200, orjson.dumps({"TotalCount": len(found), "Messages": [_listed(mail) for mail in page]}), _JSON)
+
     def _send_one(self, call: Call) -> Answer:
         message = _parse(call.body)
         if not isinstance(message, dict):
@@ -134,6 +167,7 @@ class Fake:
             reply.pop("To")
         if call.headers["X-Postmark-Server-Token"] == _TEST_TOKEN:
             return reply | {"Message": "Test job accepted"}
+        self._taken.append(_Taken(message_id, tuple(sound.recipients), sound.subject, sound.metadata, submitted_at))
         accepted.append(Accepted(sound.metadata.get("attempt_id"), message_id, sound.recipients[0], sound.subject, item))
         return reply
 
@@ -157,6 +191,26 @@ def _refuse_recipients(sound: Sound, call: Call, item: int) -> str:
         raise Refused(406, text)
     sound.recipients[:] = [address for address in sound.recipients if address.lower() not in inactive]
     return f"Message OK, but will not deliver to these inactive addresses: {listed}. {_INACTIVE_ONES}"
+
+
+def _is_asked_for(mail: _Taken, query: dict[str, str]) -> bool:
+    wanted = {name.removeprefix("metadata_"): value for name, value in query.items() if name.startswith("metadata_")}
+    recipient = query.get("recipient", "").lower()
+    is_to = not recipient or recipient in [address.lower() for address in mail.recipients]
+    return is_to and all(mail.metadata.get(name) == value for name, value in wanted.items())
+
+
+def _listed(mail: _Taken) -> dict[str, Any]:
+    return {
+        "MessageID": mail.message_id,
+        "MessageStream": "outbound",
+        "To": [{"Email": mail.recipients[0], "Name": None}],
+        "Recipients": list(mail.recipients),
+        "ReceivedAt": mail.at,
+        "Subject": mail.subject,
+        "Status": "Sent",
+        "Metadata": mail.metadata,
+    }
 
 
 def _parse(body: bytes) -> Any:

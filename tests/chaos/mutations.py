@@ -37,8 +37,7 @@ class Patch(NamedTuple):
 
 SETTLE = "conclusion = database.run(lambda cursor: _settle(cursor, claim, evidence, events_topic))"
 COMMIT = "        self._tools.source.commit(records)\n"
-RECORD = '        self._timed("record", lambda: self.record(batch))\n'
-EXCHANGE = '        self._timed("exchange", lambda: self.exchange(batch, departures))\n'
+EARLY_COMMIT = "self._tools.source.commit(batch.records)\n        "
 MARK = "            self._flight_log.mark_leaving(by_request[id(request)].handle)\n"
 ANSWER = "            self._flight_log.answer(departure.handle, outcomes)\n"
 HOLD = "        ledger.hold_slot(cursor, self._slot, ids)\n"
@@ -47,7 +46,7 @@ MUTATIONS: dict[str, tuple[Patch, ...]] = {
     "nothing": (),
     "settlement removed": (Patch("workers/settlement.py", SETTLE, "conclusion = Conclusion([], [], [])"),),
     "prepared is written after the opening transaction": (
-        Patch("workers/dispatch.py", "return self.prepare(letter for letter in letters if letter.fate is None)", "return []"),
+        Patch("workers/dispatch.py", "return self.prepare(seated)", "return []"),
     ),
     "leaving is marked after the send": (
         Patch("workers/sending.py", MARK, ""),
@@ -61,11 +60,11 @@ MUTATIONS: dict[str, tuple[Patch, ...]] = {
     ),
     "offsets are committed before the record": (
         Patch("workers/delivery.py", COMMIT, ""),
-        Patch("workers/delivery.py", RECORD, COMMIT + RECORD),
+        Patch("workers/delivery.py", 'self._timed("record"', EARLY_COMMIT + 'self._timed("record"'),
     ),
     "offsets are committed before the exchange": (
         Patch("workers/delivery.py", COMMIT, ""),
-        Patch("workers/delivery.py", EXCHANGE, COMMIT + EXCHANGE),
+        Patch("workers/delivery.py", 'self._timed("exchange"', EARLY_COMMIT + 'self._timed("exchange"'),
     ),
     "the fence lets go before the commit": (
         Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),

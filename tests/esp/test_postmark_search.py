@@ -11,6 +11,9 @@ from esp.postmark import Esp
 from mail.account import Account
 from mail.ids import new_id, wire_id
 from mail.outcome import NoReply, Reply
+from sandbox.fakes.contract import Call
+from sandbox.fakes.postmark import Fake
+from tests.esp.messages import message
 
 NOW_S = 1_800_000_000.0
 SOUGHT = base.Sought(new_id(int(NOW_S * 1000) - 60_000), "ann@a.test")
@@ -85,3 +88,16 @@ def test_a_refusal_settles_nothing(status: int) -> None:
 def test_no_answer_settles_nothing() -> None:
     (search,) = esp().find([SOUGHT])
     assert esp().read_found(search, NoReply(True, "reset")) == {}
+
+
+def test_the_fake_postmark_knows_what_it_took_and_nothing_else() -> None:
+    fake, taken, lost = Fake(), message(), message()
+    (request,) = esp().prepare([taken])
+    assert fake.answer(Call(request.method, "/email/batch", request.headers, request.body)).status == 200
+    answers: dict[str, bool] = {}
+    clock = Esp(Account("postmark", 0, "https://api.postmarkapp.com", {"server_token": "t"}))
+    for search in clock.find([base.Sought(one.attempt_id, one.to[0].email) for one in (taken, lost)]):
+        parts = urlsplit(search.request.url)
+        reply = fake.answer(Call(search.request.method, f"{parts.path}?{parts.query}", search.request.headers, b""))
+        answers |= clock.read_found(search, Reply(reply.status, {}, reply.body))
+    assert answers == {taken.attempt_id: True, lost.attempt_id: False}

@@ -232,6 +232,7 @@ def test_the_role_serves_where_it_says_until_it_is_asked_to_leave(tmp_path: Path
     settings = load_settings({"STATE_DIR": str(tmp_path), "METRICS_PORT": "0", "ENVIRONMENT": "test"}, None)
     draining = threading.Event()
     context: Any = SimpleNamespace(
+        name="exporter-0",
         settings=settings,
         shared=SimpleNamespace(heartbeats=heartbeats),
         is_draining=draining.is_set,

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox.children import PROJECT
+from sandbox.children import PROJECT, NotReady, wait_until
 from tests.sandbox.processes import is_alive
 
 MARK = "SANDBOX_TEST_RUN"
@@ -45,6 +45,12 @@ class Run:
     def text(self) -> str:
         """What it has printed so far."""
         return self.output.read_text(errors="replace")
+
+    def wait_until(self, condition: Callable[[], object], limit_s: float, what: str) -> None:
+        """Wait for the condition; raises NotReady with what was printed when the program ends first or the limit passes."""
+        wait_until(lambda: bool(condition()) or self.process.poll() is not None, limit_s, what, self.text)
+        if not condition():
+            raise NotReady(f"it ended with {self.process.returncode} before {what}\n{self.text()}")
 
     def kill_all(self) -> None:
         """Leave nothing behind, whatever the test found."""

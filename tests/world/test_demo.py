@@ -14,7 +14,7 @@ pytestmark = pytest.mark.world
 def test_a_demo_loses_nothing_doubles_nothing_and_leaves_no_process_behind(server_folder: Path) -> None:
     folder = server_folder / "demo"
     with running("sandbox.demo", ["--emails", "300", "--seconds", "2"], folder) as run:
-        wait_until(lambda: len(run.family()) > 10, 20, "the world of the demo", run.text)
+        run.wait_until(lambda: len(run.family()) > 10, 20, "its world was there")
         assert run.process.wait(60) == 0, run.text()
         assert run.family() == set()
     words = run.text()
@@ -28,7 +28,7 @@ def test_a_demo_loses_nothing_doubles_nothing_and_leaves_no_process_behind(serve
 def test_nothing_of_a_demo_is_left_two_seconds_after_it_was_killed(server_folder: Path) -> None:
     folder = server_folder / "killed-demo"
     with running("sandbox.demo", ["--emails", "3000", "--seconds", "30"], folder) as run:
-        wait_until(lambda: any(path.stat().st_size for path in folder.glob("ledger/*.jsonl")), 20, "the first mail of the demo", run.text)
+        run.wait_until(lambda: any(path.stat().st_size for path in folder.glob("ledger/*.jsonl")), 30, "the first mail")
         assert len(run.family()) > 10
         run.process.kill()
         run.process.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.children import PROJECT, wait_until
+from sandbox.children import PROJECT
 from sandbox.fakes.ledger import read_ledger
 from tests.world.runs import running
 
@@ -20,14 +20,14 @@ JOB = {"id": "by-hand", "type": "welcome-email", "recipient": {"email": "ada@exa
 def test_a_world_that_is_up_sends_a_job_by_hand_until_it_is_interrupted(server_folder: Path) -> None:
     folder = server_folder / "up"
     with running("sandbox.up", ["--workers", "1"], folder) as run:
-        wait_until(lambda: "Ctrl-C stops all of it." in run.text() or run.process.poll() is not None, 40, "the world to be up", run.text)
+        run.wait_until(lambda: "Ctrl-C stops all of it." in run.text(), 40, "the world was up")
         addresses = json.loads((folder / "up.json").read_text())
         assert {"inbox", "metrics", "health", "kafka", "postgres", "redis", "settings"} <= addresses.keys()
         assert all(address in run.text() for address in addresses.values())
 
         produced = _produce(folder)
         assert produced.returncode == 0, produced.stderr
-        wait_until(lambda: "ada@example.com" in _recipients(folder), 20, "the mail in a fake's ledger", run.text)
+        run.wait_until(lambda: "ada@example.com" in _recipients(folder), 20, "the mail was in a fake's ledger")
         assert _recipients(folder) == ["ada@example.com"]
         with urllib.request.urlopen(addresses["inbox"], timeout=5) as page:
             assert page.status == 200

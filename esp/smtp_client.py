@@ -1,0 +1,199 @@
+"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 3207, 4954, 6531).
+
+Of smtplib it uses how commands are written and EHLO is read. It must never take a plain text for a secured one, never write a
+byte of the content before the call allows it, and never wait for a reply without end.
+"""
+
+import smtplib
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+
+from esp.call import Call
+from mail.outcome import Reply, Request
+
+_MOST_REPLY_LINES = 100
+_LONGEST_REPLY_LINE = 4_096
+
+
+class Refused(Exception):
+    """The server said no, at a stage before the content: nothing was taken."""
+
+    def __init__(self, stage: str, code: int, words: bytes):
+        super().__init__(stage, code)
+        self.stage = stage
+        self.code = code
+        self.words = words
+
+    def reply(self) -> Reply:
+        return reply_of(self.stage, self.code, self.words)
+
+
+class Client(smtplib.SMTP):
+    """A connection that its calls can cut off. `carried` counts the mails it has had, `rested_at_s` is when the last was answered."""
+
+    def __init__(self, timeout_s: float):
+        super().__init__(local_hostname=_own_name(), timeout=timeout_s)
+        self.carried = 0
+        self.rested_at_s = 0.0
+        self._dial: Callable[[str, int], socket.socket] | None = None
+
+    def open(self, request: Request, dial: Callable[[str, int], socket.socket], host: str, port: int, tls: ssl.SSLContext) -> None:
+        """Connect, secure and log in as the request's headers say. Raises Refused, or OSError."""
+        wishes = request.headers
+        encryption = wishes.get("encryption", "starttls")
+        self._dial = (lambda h, p: tls.wrap_socket(dial(h, p), server_hostname=h)) if encryption == "tls" else dial
+        _expect("greeting", 220, self.connect(host, port))
+        self._greet()
+        if encryption not in ("tls", "none"):
+            self._secure(tls, host)
+            self._greet()
+        if wishes.get("username"):
+            self._log_in(wishes["username"], wishes.get("password", ""))
+
+    def carry(self, call: Call) -> Reply:
+        """Send one mail; the reply to its final dot. Raises Refused before the content, OSError where nobody answers."""
+        request = call.request
+        recipients = request.headers["rcpt-to"].split("\n")
+        self.command_encoding = "ascii" if request.headers.get("smtputf8") != "yes" else "utf-8"
+        _expect("mail", 250, self.docmd("MAIL", f"FROM:<{request.headers['mail-from']}>{self._options(request)}"))
+        refused = [recipient for recipient in recipients if not self._names(recipient, is_first=recipient == recipients[0])]
+        _expect("data", 354, self.docmd("DATA"))
+        call.leave()
+        self.send(_stuffed(request.body) + b".\r\n")
+        code, words = self.getreply()
+        self.note_rest()
+        return reply_of("end", code, words, {"refused": str(len(refused))} if refused else {})
+
+    def ask_noop(self, call: Call) -> Reply:
+        """A question after which nothing is different: does the server answer those who are logged in?"""
+        call.leave()
+        code, words = self.docmd("NOOP")
+        self.note_rest()
+        return reply_of("noop", code, words)
+
+    def note_rest(self) -> None:
+        self.carried += 1
+        self.rested_at_s = time.monotonic()
+
+    def is_ready_again(self) -> bool:
+        """Whether the server has forgotten the last mail and would take another."""
+        try:
+            return self.docmd("RSET")[0] == 250
+        except OSError:
+            return False
+
+    def part(self) -> None:
+        """Say good-bye without waiting for an answer."""
+        try:
+            self.putcmd("quit")
+        except OSError:
+            pass  # it is gone already
+        self.close()
+
+    def getreply(self) -> tuple[int, bytes]:
+        """A reply whole, its lines joined by line feeds; code -1 where it is none. smtplib's own would read for ever."""
+        if self.file is None:
+            assert self.sock is not None
+            self.file = self.sock.makefile("rb")
+        lines: list[bytes] = []
+        while len(lines) < _MOST_REPLY_LINES:
+            line = self.file.readline(_LONGEST_REPLY_LINE)
+            if not line.endswith(b"\n"):
+                self.close()
+                raise smtplib.SMTPServerDisconnected("the connection ended within a reply, or its line has no end")
+            lines.append(line[4:].strip(b" \t\r\n"))
+            code = int(line[:3]) if line[:3].isdigit() else -1
+            if code == -1 or line[3:4] != b"-":
+                return code, b"\n".join(lines)
+        self.close()
+        raise smtplib.SMTPServerDisconnected("the reply has no end")
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        assert self._dial is not None
+        return self._dial(host, port)
+
+    def _greet(self) -> None:
+        code, words = self.ehlo()
+        if code != 250:
+            code, words = self.helo()
+        _expect("greeting", 250, (code, words))
+
+    def _secure(self, tls: ssl.SSLContext, host: str) -> None:
+        if not self.has_extn("starttls"):
+            raise Refused("starttls", 502, b"the server does not offer STARTTLS")
+        _expect("starttls", 220, self.docmd("STARTTLS"))
+        assert self.sock is not None
+        self.sock = tls.wrap_socket(self.sock, server_hostname=host)
+        self.file = None  # what came in plain behind the 220 is an intruder's (CVE-2011-0411)
+        self.ehlo_resp = None
+        self.esmtp_features = {}
+
+    def _log_in(self, username: str, password: str) -> None:
+        """One try with one mechanism; smtplib would try them all, in ASCII only."""
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        if "PLAIN" in offered:
+            answer = self.docmd("AUTH", f"PLAIN {_base64(f'{chr(0)}{username}{chr(0)}{password}')}")
+        elif "LOGIN" in offered:
+            answer = self.docmd("AUTH", "LOGIN")
+            for secret in (username, password):
+                answer = self.docmd(_base64(secret)) if answer[0] == 334 else answer
+        else:
+            answer = (504, b"the server offers neither AUTH PLAIN nor LOGIN")
+        _expect("auth", 235, answer)
+
+    def _options(self, request: Request) -> str:
+        """What MAIL FROM says of the content; raises Refused where the server cannot take it."""
+        most = self.esmtp_features.get("size", "")
+        if most.isdigit() and 0 < int(most) < len(request.body):
+            raise Refused("extension", 552, f"the server takes {most} bytes a mail".encode())
+        options = f" SIZE={len(request.body)}" if self.has_extn("size") else ""
+        if request.headers.get("smtputf8") == "yes":
+            if not self.has_extn("smtputf8"):
+                raise Refused("extension", 553, b"the server does not offer SMTPUTF8")
+            options += " SMTPUTF8"
+        if not request.body.isascii():
+            if not self.has_extn("8bitmime"):
+                raise Refused("extension", 554, b"the server does not offer 8BITMIME")
+            options += " BODY=8BITMIME"
+        return options
+
+    def _names(self, recipient: str, is_first: bool) -> bool:
+        """Whether the server takes this recipient. The first must be taken, and a no for now holds for the whole mail: to send to
+        the others only would lose one who may be reached later.
+        """
+        code, words = self.docmd("RCPT", f"TO:<{recipient}>")
+        if not is_first and 500 <= code < 600:
+            return False
+        if not 250 <= code <= 252:
+            raise Refused("rcpt", code, words)
+        return True
+
+
+def reply_of(stage: str, code: int, words: bytes, more: Mapping[str, str] | None = None) -> Reply:
+    """A server's words as a reply: the status is the SMTP code, the header `stage` says which command it answers."""
+    return Reply(code, {"stage": stage, **(more or {})}, words)
+
+
+def _expect(stage: str, wanted: int, answer: tuple[int, bytes]) -> None:
+    if answer[0] != wanted:
+        raise Refused(stage, *answer)
+
+
+def _stuffed(body: bytes) -> bytes:
+    """The content with a second dot before each line that begins with one (RFC 5321, 4.5.2), and with an end of line."""
+    stuffed = body.replace(b"\r\n.", b"\r\n..")
+    end = b"" if stuffed.endswith(b"\r\n") else b"\r\n"
+    return (b"." if stuffed.startswith(b".") else b"") + stuffed + end
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def _own_name() -> str:
+    """What EHLO says: our full name, else an address literal. smtplib would ask the DNS, which may hang."""
+    name = socket.gethostname()
+    return name if "." in name and name.isascii() else "[127.0.0.1]"
