@@ -31,6 +31,7 @@ class Stopwatch:
     def reset(self) -> None:
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
         self.wall_s: defaultdict[str, float] = defaultdict(float)
+        self.noted: dict[str, dict[str, float]] = {"cpu_s": {}, "wall_s": {}}
         self.emails = self.batches = 0
         self.ended_at_s = 0.0
         self._began = self._now()
@@ -59,16 +60,11 @@ class Stopwatch:
         self.cpu_s["main"] = main_s - self._began[0]
         self.cpu_s["python"] = self.cpu_s["main"] + senders_s - self._began[1]
         self.cpu_s["process"] = process_s - self._began[2]
+        self.noted = {"cpu_s": dict(self.cpu_s), "wall_s": dict(self.wall_s)}
 
     def report(self) -> dict[str, Any]:
-        """What one worker measured. "senders" is within "exchange" only; "process" - "python" are the Kafka client's threads."""
-        return {
-            "emails": self.emails,
-            "batches": self.batches,
-            "ended_at_s": self.ended_at_s,
-            "cpu_s": dict(self.cpu_s),
-            "wall_s": dict(self.wall_s),
-        }
+        """What one worker measured, up to its last batch. "senders" belongs to "exchange"; "process" - "python" is the Kafka client's."""
+        return {"emails": self.emails, "batches": self.batches, "began_at_s": self._began[3], "ended_at_s": self.ended_at_s, **self.noted}
 
     @staticmethod
     def _now() -> tuple[float, float, float, float]:
@@ -105,9 +101,17 @@ def _attach(watch: Stopwatch, delivery: Delivery) -> None:
     instance._timed = lambda stage, work: plain_timed(stage, watch.timed(stage, work))
     instance.deliver = deliver
     instance.tell = watch.timed("tell", delivery.tell)
-    stage_source: Any = source
-    stage_source.poll = watch.timed("poll", source.poll)
-    stage_source.commit = watch.timed("commit", source.commit)
+    timed_poll = watch.timed("poll", source.poll)
+
+    def poll(limit: int, timeout_s: float) -> list[Any]:
+        records: list[Any] = timed_poll(limit, timeout_s)
+        if records and not watch.batches:  # the watch starts with the first records, not with the wait for them
+            watch.reset()
+        return records
+
+    watched_source: Any = source
+    watched_source.poll = poll
+    watched_source.commit = watch.timed("commit", source.commit)
 
 
 def _hold(context: RoleContext, delivery: Delivery, folder: Path) -> None:

@@ -28,7 +28,8 @@ from sandbox.world import JOB_TOPICS, World
 STAGES = ("poll", "decode", "admit", "render", "route", "open", "exchange", "record", "commit", "tell")
 WARM_UP_BATCHES = 3
 ASSIGN_LIMIT_S, RUN_LIMIT_S = 60.0, 300.0
-JOB_PARTITIONS = sum(JOB_TOPICS[topic] for topic in ("email-jobs", "email-jobs-high", "email-jobs-bulk"))
+LANES = ("email-jobs", "email-jobs-high", "email-jobs-bulk")
+PARTITIONS = [(topic, partition) for topic in LANES for partition in range(JOB_TOPICS[topic])]
 
 
 class Costs(NamedTuple):
@@ -46,6 +47,7 @@ class Run(NamedTuple):
     emails: int
     elapsed_s: float
     ready_s: float
+    fresh: dict[str, float]
     reports: list[dict[str, Any]]
     costs: Costs
     memory: dict[str, float]
@@ -84,13 +86,14 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> Run:
         product = _prepared(world, arguments)
         ready_s = _start(product)
         stack.callback(product.stop)
+        fresh = _memory(product)
         _await_assignment(product, arguments.workers)
         _warm_up(product, arguments)
         hold(product, arguments.workers)
         produce(world, sample.jobs(arguments.emails, "run"))
         costs, elapsed_s, reports = _let_go(product, arguments)
         memory = _memory(product)
-    return Run(arguments.emails, elapsed_s, ready_s, reports, costs, memory, floor.lower(before, floor.measure()))
+    return Run(arguments.emails, elapsed_s, ready_s, fresh, reports, costs, memory, floor.lower(before, floor.measure()))
 
 
 def _prepared(world: World, arguments: argparse.Namespace) -> Product:
@@ -120,14 +123,14 @@ def _assignments(product: Product) -> dict[int, int]:
     for line in product.supervisor.log.read_text().splitlines():
         entry = json.loads(line) if line.startswith("{") else {}
         sign = {"partitions assigned": 1, "partitions gone": -1}.get(entry.get("message", ""), 0)
-        if sign:
+        if sign and entry["role"] == "delivery":
             counts[entry["slot"]] = counts.get(entry["slot"], 0) + sign * len(entry["partitions"])
     return counts
 
 
 def _is_shared_out(counts: dict[int, int], workers: int) -> bool:
     held = [count for count in counts.values() if count]
-    return len(held) == workers and sum(held) == JOB_PARTITIONS and max(held) - min(held) <= 1
+    return len(held) == workers and sum(held) == len(PARTITIONS) and max(held) - min(held) <= 1
 
 
 def _warm_up(product: Product, arguments: argparse.Namespace) -> None:
@@ -147,20 +150,21 @@ def hold(product: Product, workers: int) -> None:
 
 
 def produce(world: World, jobs: Iterator[tuple[bytes, bytes]]) -> None:
-    """All of them into the normal topic, spread evenly over its partitions."""
+    """Spread evenly over all partitions of the lanes: the group deals out partitions, not topics."""
     producer = Producer({"bootstrap.servers": world.bootstrap_servers, "linger.ms": 20, "log_level": 0})
     for number, (key, value) in enumerate(jobs):
-        producer.produce("email-jobs", value, key, partition=number % JOB_TOPICS["email-jobs"])
+        topic, partition = PARTITIONS[number % len(PARTITIONS)]
+        producer.produce(topic, value, key, partition=partition)
         producer.poll(0)
     producer.flush(30)
 
 
 def _let_go(product: Product, arguments: argparse.Namespace) -> tuple[Costs, float, list[dict[str, Any]]]:
-    before, started = _costs(product), time.monotonic()
+    before = _costs(product)
     (product.state_dir / "hold").unlink()
     wait_until(lambda: sum(r["emails"] for r in _reports(product)) >= arguments.emails, RUN_LIMIT_S, "all emails to have a fate")
     after, reports = _costs(product), _reports(product)
-    elapsed_s = max(report["ended_at_s"] for report in reports) - started
+    elapsed_s = max(report["ended_at_s"] for report in reports) - min(report["began_at_s"] for report in reports)
     return Costs(*[now - then for now, then in zip(after, before, strict=True)]), elapsed_s, reports
 
 
@@ -205,7 +209,7 @@ def _print(run: Run, arguments: argparse.Namespace) -> None:
         ("emails/s", f"{emails / run.elapsed_s:,.0f}"),
         ("emails per batch", f"{emails / sum(report['batches'] for report in run.reports):,.0f}"),
         ("ready after, s", f"{run.ready_s:.2f}"),
-        *_memory_rows(run.memory),
+        *_memory_rows(run),
     ]
     title = (
         f"{emails:,} emails, {arguments.workers} workers, batches of {arguments.batch}, through {arguments.esps}, "
@@ -216,9 +220,9 @@ def _print(run: Run, arguments: argparse.Namespace) -> None:
 
 _OTHERS = ("Postgres", "Kafka", "the fake ESPs", "supervisor, keeper and others")
 _NOTES = (
-    "CPU: of a stage, its main thread and in exchange the senders; of a process, what the kernel counts. elapsed: of one worker, waiting included.",
-    "floor: decode, stock Jinja2 root functions and encoding of the same emails in one thread, best of many rounds before and after the run.",
-    "MiB: proportional set size after the run; shared pages are counted once over all processes.",
+    "CPU of a stage: its thread's, in exchange the senders' too; of a process: what the kernel counts. elapsed: with waiting.",
+    "floor: decode, stock Jinja2 root functions and encoding of such emails, one thread, the best of many rounds before and after the run.",
+    "MiB: proportional set size after the run (at first: before it), so that shared pages count once over all processes.",
 )
 
 
@@ -231,9 +235,12 @@ def _floor_of(stage: str, measured: Floor) -> str:
     return f"{beside[stage]:.1f}" if stage in beside else ""
 
 
-def _memory_rows(memory: dict[str, float]) -> list[Sequence[str]]:
+def _memory_rows(run: Run) -> list[Sequence[str]]:
+    memory = run.memory
     workers = [size for name, size in memory.items() if name.startswith("delivery-")]
+    fresh = sum(size for name, size in run.fresh.items() if name.startswith("delivery-"))
     return [
+        ("workers together, MiB, at first", f"{fresh:.1f}"),
         ("workers together, MiB", f"{sum(workers):.1f}"),
         ("  each", f"{min(workers):.1f}–{max(workers):.1f}"),
         ("supervisor", f"{memory['supervisor']:.1f}"),

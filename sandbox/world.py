@@ -202,7 +202,7 @@ def read_stanzas() -> dict[str, dict[str, Any]]:
 
 def esp_settings(addresses: Mapping[str, str]) -> dict[str, str]:
     """The settings that send these ESPs' requests to these addresses, with made-up credentials."""
-    settings = {}
+    settings: dict[str, str] = {}
     for esp, stanza in read_stanzas().items():
         if esp in addresses:
             required = [credential["setting"] for credential in stanza["credentials"].values() if credential["required"]]

@@ -17,7 +17,7 @@ ALLOWED = {
     "mail": set(),
     "telemetry": set(),
     "config": BASE,
-    **{folder: BASE for folder in MIDDLE},
+    **dict.fromkeys(MIDDLE, BASE),
     "workers": MIDDLE | BASE | {"config"},
     "operations": MIDDLE | BASE | {"config"},
     "supervisor.py": TOP - FREE,

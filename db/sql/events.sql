@@ -155,7 +155,7 @@ FOR UPDATE SKIP LOCKED
 
 -- name: find_accounts_attempts
 -- Which of these attempts went out through the account that is given for each, and for which job.
-SELECT a.id, a.job_id
+SELECT a.id, a.provider, a.account_tenant, a.job_id
 FROM unnest(%(ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[]) AS i(id, provider, account_tenant)
 JOIN email_attempts a ON a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
     AND a.provider = i.provider AND a.account_tenant = i.account_tenant

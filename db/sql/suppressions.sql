@@ -41,7 +41,7 @@ SELECT i.provider, i.account_tenant, i.window_start, (
     SELECT count(*) FROM (
         SELECT FROM rejections r
         WHERE r.provider = i.provider AND r.account_tenant = i.account_tenant AND r.window_start = i.window_start
-        LIMIT %(limit)s::int) some)
+        LIMIT %(limit)s::int) counted)
 FROM unnest(%(providers)s::text[], %(account_tenants)s::bigint[], %(starts)s::timestamptz[]) AS i(provider, account_tenant, window_start)
 
 -- name: hold_windows

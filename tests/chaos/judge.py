@@ -128,7 +128,9 @@ def find_unasked(material: Material) -> list[str]:
 def find_unopened(taken: Iterable[Taken], attempts: Iterable[AttemptRow]) -> list[str]:
     """Mails that left without an attempt in the ledger."""
     known = {attempt.attempt_id for attempt in attempts}
-    return [f"{line.recipient} left as {line.attempt_id or 'nothing'}, which no row knows" for line in taken if line.attempt_id not in known]
+    return [
+        f"{line.recipient} left as {line.attempt_id or 'nothing'}, which no row knows" for line in taken if line.attempt_id not in known
+    ]
 
 
 def find_unexplained(rows: Rows, leaving: frozenset[str], has_faults: bool) -> list[str]:
@@ -150,7 +152,9 @@ def find_resent(attempts: Iterable[AttemptRow]) -> list[str]:
     for attempt in attempts:
         last[attempt.row_id] = max(attempt.number, last.get(attempt.row_id, 0))
     doubted = [attempt for attempt in attempts if attempt.state == "uncertain"]
-    return [f"{attempt.attempt_id} is uncertain, and another attempt followed" for attempt in doubted if attempt.number < last[attempt.row_id]]
+    return [
+        f"{attempt.attempt_id} is uncertain, and another attempt followed" for attempt in doubted if attempt.number < last[attempt.row_id]
+    ]
 
 
 def find_lies(deaths: Iterable[Death], taken: Iterable[Taken], attempts: Iterable[AttemptRow]) -> list[str]:
@@ -188,7 +192,9 @@ def find_waiting(rows: Rows) -> list[str]:
 def find_wrong_dead_letters(material: Material) -> list[str]:
     meant = Counter(wanted.reason for wanted in material.wanted if wanted.reason)
     got = Counter(material.rows.dead_letters)
-    return [f"{got[reason]} dead letters for {reason}, {meant[reason]} were meant" for reason in meant | got if got[reason] != meant[reason]]
+    return [
+        f"{got[reason]} dead letters for {reason}, {meant[reason]} were meant" for reason in meant | got if got[reason] != meant[reason]
+    ]
 
 
 def _asked(wanted: Iterable[Wanted]) -> frozenset[str]:

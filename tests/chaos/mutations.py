@@ -24,6 +24,7 @@ from tests.chaos.run import ChaosRun, Quota
 QUOTA = Quota(kills=40, at_each_point=3)
 PATIENCE_S = 25.0
 RUN_LIMIT_S = 420.0
+BROKE_DOWN = "broke down"
 SKIPPED = shutil.ignore_patterns(".git", ".venv", ".world", "__pycache__", ".*_cache", ".hypothesis", "*.part")
 
 
@@ -45,16 +46,12 @@ HOLD = "        ledger.hold_slot(cursor, self._slot, ids)\n"
 MUTATIONS: dict[str, tuple[Patch, ...]] = {
     "nothing": (),
     "settlement removed": (Patch("workers/settlement.py", SETTLE, "conclusion = Conclusion([], [], [])"),),
-    "prepared is written after the opening transaction": (
-        Patch("workers/dispatch.py", "return self.prepare(seated)", "return []"),
-    ),
+    "prepared is written after the opening transaction": (Patch("workers/dispatch.py", "return self.prepare(seated)", "return []"),),
     "leaving is marked after the send": (
         Patch("workers/sending.py", MARK, ""),
         Patch("workers/sending.py", ANSWER, "            self._flight_log.mark_leaving(departure.handle)\n" + ANSWER),
     ),
-    "what was leaving is sent again": (
-        Patch("workers/settlement.py", "elif flight.stage is Stage.LEAVING or (", "elif False or ("),
-    ),
+    "what was leaving is sent again": (Patch("workers/settlement.py", "elif flight.stage is Stage.LEAVING or (", "elif False or ("),),
     "answers in the log are not believed": (
         Patch("workers/settlement.py", "elif outcome and outcome.verdict is Verdict.ACCEPTED:", "elif False and outcome:"),
     ),
@@ -66,9 +63,7 @@ MUTATIONS: dict[str, tuple[Patch, ...]] = {
         Patch("workers/delivery.py", COMMIT, ""),
         Patch("workers/delivery.py", 'self._timed("exchange"', EARLY_COMMIT + 'self._timed("exchange"'),
     ),
-    "the fence lets go before the commit": (
-        Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),
-    ),
+    "the fence lets go before the commit": (Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),),
     "the keeper settles slots that are in use": (Patch("workers/slot_lock.py", "yield _try(descriptor)", "yield True"),),
 }
 
@@ -83,19 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run_here(arguments.here, arguments.seed)))
         return 0
     names = arguments.names or list(MUTATIONS)
-    found = {name: try_mutation(name, arguments.seed) for name in names}
-    wrong = [name for name, red in found.items() if bool(red) != (name != "nothing")]
+    with tempfile.TemporaryDirectory(prefix="chaos-original-") as folder:
+        original = Path(folder) / "tree"  # one state of the tree for all, whatever is edited meanwhile
+        shutil.copytree(PROJECT, original, ignore=SKIPPED)
+        found = {name: try_mutation(name, original, arguments.seed) for name in names}
+    wrong = [name for name, red in found.items() if BROKE_DOWN in red or bool(red) != (name != "nothing")]
     print(f"\n{len(found) - len(wrong)} of {len(found)} as they should be" + "".join(f"\n  NOT: {name}" for name in wrong))
     return 1 if wrong else 0
 
 
-def try_mutation(name: str, seed: int) -> dict[str, int]:
+def try_mutation(name: str, original: Path, seed: int) -> dict[str, int]:
     """One run of a mutated copy; prints and returns how much each red check found."""
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-mutation-") as folder:
         tree, world = Path(folder) / "tree", Path(folder) / "world"
         Path(folder).chmod(0o711)
-        shutil.copytree(PROJECT, tree, ignore=SKIPPED)
+        shutil.copytree(original, tree)
         for patch in MUTATIONS[name]:
             apply(tree, patch)
         red = run_there(tree, world, seed)
@@ -114,15 +112,15 @@ def apply(tree: Path, patch: Patch) -> None:
 
 
 def run_there(tree: Path, world: Path, seed: int) -> dict[str, int]:
-    """The red checks of one run in another tree; a run that breaks down is red, too."""
+    """The red checks of one run in another tree. A run that breaks down has proved nothing, and is told apart."""
     command = [sys.executable, "-m", "tests.chaos.mutations", "--seed", str(seed), "--here", str(world)]
     try:
         ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
-        return {"no end": 1}
+        return {BROKE_DOWN: 1}
     if ended.returncode != 0:
-        print(ended.stderr[-1500:], file=sys.stderr)
-        return {"broke down": 1}
+        print("\n".join(ended.stderr.splitlines()[-12:])[-1500:], file=sys.stderr)
+        return {BROKE_DOWN: 1}
     red: dict[str, int] = json.loads(ended.stdout.splitlines()[-1])
     return red
 

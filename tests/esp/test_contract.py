@@ -18,12 +18,16 @@ from tests.esp.messages import any_message, message
 
 ROOT = Path(__file__).parents[2]
 STANZAS: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "config" / "esps.toml").read_text())
+# In SMTP these numbers mean something else: a 5xx is a no.
+HTTP_ESPS = sorted(name for name, stanza in STANZAS.items() if stanza["base_url"].startswith("https:"))
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def account(provider: str) -> Account:
+    """An account with every credential, but for files, which are not there."""
     stanza = STANZAS[provider]
-    return Account(provider, 0, stanza.get("base_url", ""), {key: f"test{key.replace('_', '')}" for key in stanza["credentials"]})
+    keys = [key for key, credential in stanza["credentials"].items() if not credential["setting"].endswith(("_FILE", "_ROOT"))]
+    return Account(provider, 0, stanza.get("base_url", ""), {key: f"test{key.replace('_', '')}" for key in keys})
 
 
 @pytest.fixture(params=sorted(STANZAS))
@@ -77,7 +81,8 @@ def test_each_message_travels_exactly_once_in_order_with_its_attempt_id(provider
         places = [request.body.find(wire) for wire in wire_ids]
         assert [order[m.attempt_id] for m in request.messages] == sorted(order[m.attempt_id] for m in request.messages)
         assert places == sorted(places)
-        assert all(request.body.count(wire) == 1 for wire in wire_ids)
+        # a mail that travels alone may name it twice, in its Message-ID and beside it
+        assert all(request.body.count(wire) in ((1,) if len(wire_ids) > 1 else (1, 2)) for wire in wire_ids)
         assert_within(esp.limits, request)
 
 
@@ -142,7 +147,9 @@ def test_what_never_left_is_unavailable_and_what_left_is_unknown(esp: base.Esp) 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"[]", b"null"])
-def test_a_server_error_or_a_redirect_is_unknown(esp: base.Esp, status: int, body: bytes) -> None:
+@pytest.mark.parametrize("name", HTTP_ESPS)
+def test_a_server_error_or_a_redirect_is_unknown(name: str, status: int, body: bytes) -> None:
+    esp = base.load(account(name))
     request = prepared(esp, 2)
     assert {o.verdict for o in esp.interpret(request, Reply(status, {}, body))} == {Verdict.UNKNOWN}
 

@@ -177,9 +177,7 @@ def test_bytes_stored_for_others_make_a_released_job_due_whichever_comes_first(l
 def test_a_suppression_that_came_after_admission_still_stops_the_letter(ledger):
     slot = ledger.claim()
     batch = letters_of(record_of(job_bytes("j1")))
-    ledger.database.run(
-        lambda cursor: cursor.execute("INSERT INTO suppressions (address, reason) VALUES ('a@example.com', 'hard-bounce')")
-    )
+    ledger.database.run(lambda cursor: cursor.execute("INSERT INTO suppressions (address, reason) VALUES ('a@example.com', 'hard-bounce')"))
     assert ledger.open(slot, batch) == set()
     assert ledger.job("j1") is None
 
