@@ -1,4 +1,4 @@
-"""The fake ESPs: one file each, found by name. A file of this folder is a fake when it has a class called `Fake`.
+"""The fake ESPs: one file each, found by name. A file of this folder is a fake when it defines a class called `Fake`.
 
 Fakes know the real wire formats from their documentation only. They must never import anything of the adapters in `esp/`:
 an adapter's misunderstanding would confirm itself.
@@ -24,4 +24,6 @@ def load(name: str) -> FakeEsp:
 
 
 def _is_fake(name: str) -> bool:
-    return hasattr(importlib.import_module(f"{__name__}.{name}"), "Fake")
+    module = importlib.import_module(f"{__name__}.{name}")
+    # defined there, not only imported for its type
+    return getattr(getattr(module, "Fake", None), "__module__", "") == module.__name__
