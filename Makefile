@@ -20,7 +20,7 @@ up: $(VENV)/installed ## the same world, kept up until Ctrl-C
 	@$(RUN) -m sandbox.up
 
 test: $(VENV)/installed ## quick tests, no server needed
-	@$(RUN) -m pytest -q -m "not integration and not chaos"
+	@$(RUN) -m pytest -q -n 3 --dist loadfile -m "not integration and not chaos"
 
 integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs java and mvn)
 	@$(RUN) -m pytest -q -m "integration and not chaos"

@@ -185,7 +185,8 @@ def _dead(row: Sequence[Any]) -> Dead:
 def _mail(found: Mapping[str, Any]) -> Mail:
     content = found["content"]
     headers = dict(content["headers"])
-    return Mail(found["recipient"], content["subject"], content["html"], content["text"], headers, content["metadata"])
+    text = content["text"].removesuffix("\n")  # over SMTP the last line ends too
+    return Mail(found["recipient"], content["subject"], content["html"], text, headers, content["metadata"])
 
 
 def neighbour(name: str) -> tuple[str, bytes]:
