@@ -174,7 +174,7 @@ def _starts(log: Sequence[dict[str, Any]], kill: Kill) -> Iterator[float]:
 
 
 def _assignments(log: Sequence[dict[str, Any]], kill: Kill) -> Iterator[float]:
-    return (_time_of(e) for e in log if e["message"] == "partitions assigned" and e["slot"] == kill.slot)
+    return (_time_of(e) for e in log if e["message"] == "partitions assigned" and (e["role"], e["slot"]) == ("delivery", kill.slot))
 
 
 def _time_of(entry: dict[str, Any]) -> float:

@@ -7,6 +7,7 @@ becomes StoreUnavailable, after which the next call connects anew. Nothing here 
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg2
@@ -15,6 +16,7 @@ import psycopg2.extensions
 from mail.errors import StoreUnavailable
 
 Cursor = psycopg2.extensions.cursor
+UnfitValue = psycopg2.DataError  # a value that Postgres cannot hold, though it passed every check of ours
 T = TypeVar("T")
 
 _RETRY_CODES = {"40P01", "40001"}  # deadlock_detected, serialization_failure
@@ -111,6 +113,16 @@ def uuid_array(ids: Iterable[str | None]) -> str:
 def number_array(numbers: Iterable[float | None]) -> str:
     """An array of numbers as one literal; None is NULL."""
     return "{" + ",".join(["NULL" if n is None else str(n) for n in numbers]) + "}"
+
+
+def time_array(moments: Iterable[datetime | None]) -> str:
+    """An array of moments (with their offsets) as one literal; None is NULL."""
+    return "{" + ",".join(["NULL" if m is None else m.isoformat() for m in moments]) + "}"
+
+
+def flag_array(flags: Iterable[bool]) -> str:
+    """An array of booleans as one literal."""
+    return "{" + ",".join(["t" if flag else "f" for flag in flags]) + "}"
 
 
 def text_array(texts: Iterable[str | None]) -> str:

@@ -234,7 +234,8 @@ def find_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> set[str]:
 
 
 def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
-    """Close attempts and move their jobs; returns the attempt ids that were still open (a repeat returns none)."""
+    """Close attempts and move their jobs; returns the attempt ids that were still open (a repeat returns none, nor does an attempt
+    of which an event has proved already that it was taken)."""
     if not results:
         return set()
     columns = _columns(results)
@@ -254,6 +255,8 @@ def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
     # jobs before attempts, here and in the settlement: one order of locks everywhere
     fetch(cursor, sql("lock_jobs"), _bounded(columns.row_id))
     closed = {row[0] for row in fetch(cursor, sql("record_attempts"), attempts)}
+    if len(closed) < len(results):  # events were faster than the answer
+        cursor.execute(sql("note_late_answers"), attempts)
     cursor.execute(sql("record_jobs"), jobs)
     if settled := [r.attempt_id for r in results if r.state != "uncertain"]:
         cursor.execute(sql("delete_uncertain"), {"ids": uuid_array(settled)})

@@ -11,7 +11,10 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from mail.errors import BadCallback
 from mail.ids import from_wire
@@ -30,6 +33,8 @@ _REPLY_CODE = re.compile(r"(?:^|;)\s*([245][0-9]{2})(?![0-9])")
 # A moment beyond this many seconds is one in milliseconds (the year 5138 otherwise).
 _LARGEST_SECONDS = 1e11
 Fields = dict[str, Any]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_encode = msgspec.json.Encoder().encode
 
 
 def items(document: Any, provider: str) -> Iterator[Fields]:
@@ -52,9 +57,10 @@ def count_unknown(provider: str) -> None:
 
 def text(value: Any, characters: int = ID_CHARACTERS) -> str:
     """A string as it is, whole numbers spelled out, at most so long; "" for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64:
-        return str(value)
-    return _UNREADABLE.sub("\ufffd", value[:characters]) if isinstance(value, str) else ""
+    if isinstance(value, str):
+        cut = value[:characters]
+        return cut if cut.isascii() and "\0" not in cut else _UNREADABLE.sub("\ufffd", cut)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64 else ""
 
 
 def address(value: Any) -> str:
@@ -65,8 +71,14 @@ def address(value: Any) -> str:
 
 def ip(value: Any) -> str:
     """An IP address in its usual spelling, or "" where it is none; the database takes nothing else."""
+    return _spelled_ip(value[:100]) if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=4096)
+def _spelled_ip(value: str) -> str:
+    """ESPs report from few addresses, and readers' pictures are fetched by few."""
     try:
-        return str(ipaddress.ip_address(value)) if isinstance(value, str) and "%" not in value else ""
+        return str(ipaddress.ip_address(value)) if "%" not in value else ""
     except ValueError:
         return ""
 
@@ -124,18 +136,21 @@ def iso_moment(value: Any) -> datetime | None:
 
 def hash_of(*parts: Any) -> str:
     """An id for an event that has none: the same parts (parsed JSON) give the same one, whatever the order of their keys."""
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 
 
 def kept(fields: Fields, without: Iterable[str] = ()) -> Fields:
     """What is kept of an event: its fields but those named and those that are very long."""
     left_out = set(without)
-    short = ((name, value) for name, value in fields.items() if name not in left_out and len(name) <= ID_CHARACTERS)
-    return {name: value for (name, value), _ in zip(short, range(_KEPT_FIELDS), strict=False) if _is_short(value)}
+    if fields and len(fields) <= _KEPT_FIELDS and left_out.isdisjoint(fields):
+        is_short = max(map(len, fields)) <= ID_CHARACTERS and len(_encode(fields)) <= _KEPT_CHARACTERS
+        if is_short:  # all together, and so each: nearly always
+            return fields
+    short = [name for name in fields if name not in left_out and len(name) <= ID_CHARACTERS]
+    return {name: fields[name] for name in short[:_KEPT_FIELDS] if _is_short(fields[name])}
 
 
 def _is_short(value: Any) -> bool:
-    if isinstance(value, str):
+    if type(value) is str:
         return len(value) <= _KEPT_CHARACTERS
-    return not isinstance(value, dict | list) or len(json.dumps(value)) <= _KEPT_CHARACTERS
+    return not isinstance(value, dict | list) or len(_encode(value)) <= _KEPT_CHARACTERS

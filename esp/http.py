@@ -277,6 +277,16 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+def fetch(url: str, authorities: Path = PUBLIC_AUTHORITIES, limit_s: float = 10.0) -> Reply | NoReply:
+    """What is at a URL, in one request that the calling thread waits for; no redirect is followed."""
+    exchange = Exchange(1, limit_s, limit_s, authorities=authorities)
+    try:
+        ((_, answer),) = exchange.send_all([Request("GET", url, {}, b"")], lambda request: True)
+    finally:
+        exchange.close()
+    return answer
+
+
 def _answers_to(calls: list[Call], answers: "SimpleQueue[Answer]") -> Iterator[Answer]:
     try:
         for _ in calls:

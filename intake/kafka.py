@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 import telemetry.log
 from intake.lanes import Subscription, is_pattern
@@ -197,7 +197,7 @@ class KafkaSource:
 
     def _record_of(self, message: Message) -> Record:
         topic, partition, offset = _place_of(message)
-        return Record(message.value(), self._subscription.lane_of(topic), topic, partition, offset)
+        return Record(message.value(), self._subscription.lane_of(topic), topic, partition, offset, received_at_s=_time_of(message))
 
     def _pause(self) -> None:
         names = self._owned.keys() - self._paused
@@ -302,6 +302,12 @@ def _place_of(message: Message) -> tuple[str, int, int]:
     """(topic, partition, offset); librdkafka leaves them out of errors only."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     return topic or "", -1 if partition is None else partition, -1 if offset is None else offset
+
+
+def _time_of(message: Message) -> float | None:
+    """When the record was written, in Unix seconds; None where the topic keeps no times."""
+    kind, milliseconds = message.timestamp()
+    return milliseconds / 1000 if kind != TIMESTAMP_NOT_AVAILABLE else None
 
 
 def _is_fatal(error: KafkaError) -> bool:

@@ -43,6 +43,8 @@ def has_machine_signs(user_agent: str, ip: str) -> bool:
 
 
 def _is_apples(ip: str) -> bool:
+    if not ip.startswith(("17.", "::ffff:")):
+        return False
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

@@ -28,7 +28,7 @@ class Standing(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True):
     """`value` are the original bytes (None = a tombstone). A Kafka record names topic, partition and offset;
     a due row has topic "row:<row id>" and brings its `standing`, `index` says which email of the value it is, and
-    `stored_source` where the value came from at first.
+    `stored_source` where the value came from at first. `received_at_s` is the Kafka record's own time (Unix seconds), where it has one.
     """
 
     value: bytes | None
@@ -39,6 +39,7 @@ class Record(msgspec.Struct, frozen=True):
     index: int | None = None
     standing: Standing | None = None
     stored_source: dict[str, Any] | None = None
+    received_at_s: float | None = None
 
     @property
     def source(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from db.connection import Database
 from esp.base import load
 from esp.exchange import open_exchange
 from esp.http import Exchange
+from intake import redis_list
 from mail.account import Account
 from mail.errors import StoreUnavailable
 from mail.outcome import NoReply
@@ -45,6 +46,7 @@ def find(settings: Settings) -> Iterator[Finding]:
     yield from _state_dir(settings)
     yield from _database(settings)
     yield from (Finding(*row) for row in kafka_topics.find(settings))
+    yield from _redis(settings)
     yield from _accounts(settings)
     for notice in settings.notices():
         yield Finding(None, "settings", notice)
@@ -81,6 +83,18 @@ def _replica(database: Database) -> Iterator[Finding]:
         yield Finding(None, "replica", "no synchronous replica: losing this database server would forget the newest claims")
     if commit == "off":
         yield Finding(False, "commit", "synchronous_commit is off: a crash of Postgres would forget sent mail; set it to on")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    """Without it only its own queue and statuses stand still, but who sets it wants it."""
+    if not settings.redis_host:
+        return
+    where = f"{settings.redis_host}:{settings.redis_port}/{settings.redis_db}"
+    condition = redis_list.examine(settings.redis_url.reveal())
+    if condition.problem:
+        yield Finding(False, "redis", f"{where} {condition.problem}; check the REDIS_ settings and that the server runs")
+    else:
+        yield Finding(True, "redis", f"{where} answers, {condition.waiting} waiting in {redis_list.QUEUE}")
 
 
 def _accounts(settings: Settings) -> Iterator[Finding]:

@@ -21,7 +21,9 @@ def find(settings: Settings) -> Iterator[tuple[bool | None, str, str]]:
     except KafkaException as error:
         yield False, "kafka", f"{settings.kafka_bootstrap_servers} does not answer ({error.args[0].name()}); check KAFKA_BOOTSTRAP_SERVERS"
         return
-    wanted = [*_job_topics(settings), settings.kafka_topic_email_events, settings.email_dead_letter_queue]
+    on = {account.provider for account in settings.accounts}
+    callbacks = [topic for provider, topic in settings.webhook_topics.items() if provider in on]
+    wanted = [*_job_topics(settings), *callbacks, settings.kafka_topic_email_events, settings.email_dead_letter_queue]
     missing = [name for name in wanted if name not in present]
     if missing:
         yield False, "kafka", f"topics are missing: {', '.join(missing)}; create them (64 partitions for jobs in production)"

@@ -10,6 +10,7 @@ from typing import Any
 from config.settings import Settings, load_settings
 from db import default_templates, migrate, templates
 from db.connection import Database
+from mail.event import STATUS_RANK
 from sandbox.children import PROJECT, Child, NotReady, spawn
 from sandbox.world import World
 from workers.connections import open_database
@@ -82,7 +83,7 @@ class Product:
             rows = database.read("SELECT recipient_email, status FROM email_jobs")
             dead = dict(database.read("SELECT reason, count(*) FROM dead_letters GROUP BY reason"))
         return {
-            "sent": [email for email, status in rows if status == "sent"],
+            "sent": [email for email, status in rows if status in STATUS_RANK],
             "uncertain": [email for email, status in rows if status == "uncertain"],
             "waiting": sum(status in WAITING for _, status in rows),
             "dead_letters": dead,

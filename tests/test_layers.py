@@ -27,6 +27,7 @@ ALLOWED = {
 HOMES = {
     "confluent_kafka": {"intake/kafka.py", "workers/publisher.py", "operations/kafka_topics.py"},
     "psycopg2": {"db/connection.py"},
+    "redis": {"intake/redis_list.py", "workers/redis_link.py"},
     "requests": {"esp/http.py"},
     "urllib3": {"esp/http.py"},
     "jinja2": {"render"},
@@ -35,7 +36,7 @@ HOMES = {
     "prometheus_client": {"telemetry"},
     "setproctitle": {"supervisor.py", "workers/base.py"},
     "email_validator": {"mail", "config/kinds.py"},
-    "botocore": {"esp/ses.py"},
+    "botocore": {"esp/sigv4.py"},
     "dkim": {"esp/dkim_key.py"},
     "smtplib": {"esp/smtp_client.py"},
     "aiohttp": set(),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from db.connection import Database
 from db.payloads import Vault
 from workers.publisher import Publisher
+from workers.redis_link import RedisLink
+from workers.status_board import StatusBoard
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -23,6 +25,16 @@ def open_publisher(settings: "Settings", name: str) -> Publisher:
         client_id=f"{settings.worker_name}-{name}",
         client_settings=dict(settings.kafka_client),
     )
+
+
+def open_redis_link(settings: "Settings") -> RedisLink | None:
+    """A line to Redis for what nothing depends on; None where there is no Redis."""
+    return RedisLink(settings.redis_url.reveal()) if settings.redis_host else None
+
+
+def open_board(settings: "Settings", link: RedisLink | None) -> StatusBoard:
+    """Where producers see the status of their jobs."""
+    return StatusBoard(link, settings.email_dead_letter_queue)
 
 
 def open_vault(settings: "Settings") -> Vault:

@@ -32,6 +32,7 @@ from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import Reception
 from workers.sending import Departure, Sender
+from workers.status_board import StatusBoard
 
 log = telemetry.log.get("workers.delivery")
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Tools(NamedTuple):
     wait: Callable[[float], None]
     note_batch: Callable[[int], None]
     now: Callable[[], datetime]
+    board: StatusBoard = StatusBoard(None, "")
 
 
 class Delivery:
@@ -159,10 +161,12 @@ class Delivery:
             return
         desk = self._tools.desk
         done = desk.delivered()
+        self._tools.failpoints.hit("before-record")
         posted = self._tools.patience.insist("record", lambda cursor, _: self._tools.bookkeeper.record(cursor, batch, done))
         self._tools.failpoints.hit("after-record")
         desk.forget(done)
         desk.publish(posted)
+        self._tools.board.show_batch(batch)
 
     def tell(self, batch: Batch) -> int:
         """Count what happened; returns how many emails it was about."""

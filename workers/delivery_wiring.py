@@ -37,7 +37,7 @@ from workers.admission import allowlist
 from workers.base import RoleContext
 from workers.bookkeeping import Bookkeeper, Topics
 from workers.composing import Composer
-from workers.connections import host_name, open_database, open_publisher, open_vault
+from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link, open_vault
 from workers.delivery import Delivery, Tools
 from workers.dispatch import Dispatcher
 from workers.event_desk import EventDesk
@@ -50,6 +50,8 @@ from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
 from workers.shelf import Shelf
+from workers.status_board import StatusBoard
+from workers.template_cache import TemplateCache
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -76,14 +78,19 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     esps = _Esps()
     idle_s = {account.base_url: esps.of(account).limits.idle_s for account in settings.accounts}
     exchange = open_exchange(settings.esp_connections, settings.esp_connect_timeout_s, settings.esp_timeout_s, idle_s=idle_s)
-    desk = EventDesk(open_publisher(settings, context.name))
+    link = open_redis_link(settings)
+    board = open_board(settings, link)
+    desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
     try:
-        tools = _assemble(context, database, claim.slot, vault, source, exchange, esps, desk, log, points)
+        tools = _assemble(
+            context, database, claim.slot, vault, source, exchange, esps, desk, board, Shelf(TemplateCache(link)), log, points
+        )
         yield Delivery(tools, settings.worker_batch_size, settings.email_job_timeout_s)
     finally:
         source.close()
         exchange.close()
         desk.close()
+        board.close()
         database.close()
 
 
@@ -112,10 +119,12 @@ def _assemble(
     exchange: Exchange,
     esps: "_Esps",
     desk: EventDesk,
+    board: StatusBoard,
+    shelf: Shelf,
     log: FlightLog,
     points: Failpoints,
 ) -> Tools:
-    settings, shelf = context.settings, Shelf()
+    settings = context.settings
     patience = Patience(database, source.keep_alive, context.wait, context.beat)
     quarantine = Quarantine(patience)
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
@@ -144,6 +153,7 @@ def _assemble(
         wait=context.wait,
         note_batch=context.note_batch,
         now=_now,
+        board=board,
     )
 
 

@@ -4,7 +4,7 @@ A row that is not confirmed stays in the outbox, and the keeper publishes it lat
 desk never waits for the broker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from db.outbox import Posting
@@ -12,8 +12,11 @@ from workers.publisher import Publisher
 
 
 class EventDesk:
-    def __init__(self, publisher: Publisher):
+    """`copy` is shown everything that is published, once, right after its commit; it must neither raise nor wait."""
+
+    def __init__(self, publisher: Publisher, copy: Callable[[Sequence[Posting]], None] = lambda postings: None):
         self._publisher = publisher
+        self._copy = copy
         self._delivered: list[str] = []
 
     def publish(self, postings: Sequence[Posting]) -> None:
@@ -21,6 +24,7 @@ class EventDesk:
         for posting in postings:
             pairs = [(key.encode() if key else None, value.encode()) for key, value in zip(posting.keys, posting.values, strict=True)]
             self._publisher.publish(posting.topic, pairs, partial(self._note, posting.id))
+        self._copy(postings)
 
     def serve(self) -> None:
         """Let the delivery reports in."""

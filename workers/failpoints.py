@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-NAMES = ("after-prepare", "after-open", "leaving", "answered", "after-record", "in-revoke", "record")
+NAMES = ("after-prepare", "after-open", "leaving", "answered", "before-record", "after-record", "in-revoke", "taken", "stored", "record")
 
 # Stops $1, waits until each of its threads has stopped, copies $2 to $3 in one step and kills $1.
 _WITNESS = """

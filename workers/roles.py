@@ -48,12 +48,22 @@ def _delivery_workers(settings: Settings) -> int:
     return settings.worker_concurrency
 
 
+def _webhook_workers(settings: Settings) -> int:
+    return settings.webhook_workers
+
+
+def _intake_workers(settings: Settings) -> int:
+    return 1 if settings.redis_host else 0
+
+
 def _lanes(settings: Settings, slot: int, workers: int) -> object:
     return subscription(slot, workers, settings.express_workers, {}).row_lanes
 
 
 ROLES = (
     Role("delivery", "workers.delivery", _delivery_workers, is_scaled=True, duty=_lanes),
+    Role("webhook", "workers.webhook", _webhook_workers),
+    Role("intake", "workers.intake", _intake_workers),
     Role("balancer", "workers.balancer", _one),
     Role("keeper", "workers.keeper", _one),
     Role("exporter", "workers.exporter", _one),

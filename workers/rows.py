@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import msgspec
 
 from db.dead_letters import DeadLetter
 from db.ledger import CohortCount, Decision, Doubt, NewAttempt, NewJob, Result, Taking
 from db.payloads import Payload
-from mail.ids import dead_letter_id, job_key, new_id
+from db.unmatched import Bindable
+from mail.ids import dead_letter_id, job_key, new_id, time_of
 from mail.job import Cancel
+from workers.event_rules import CLOCK_SKEW
 from workers.judgement import ATTEMPT_STATES, NOT_TAKEN
 from workers.letter import Letter, Misfit
 
@@ -160,6 +163,14 @@ def misfit_decision(misfit: Misfit) -> Decision:
     standing = misfit.record.standing
     assert standing
     return Decision(standing.row_id, standing.attempt_id, "dead", misfit.error)
+
+
+def bindable(letter: Letter) -> Bindable:
+    """What an event that came too early is looked up by."""
+    assert letter.account and letter.outcome
+    account, opened_at = letter.account, datetime.fromtimestamp(time_of(letter.attempt_id), UTC)
+    recipient = letter.job.recipient.email.lower()
+    return Bindable(letter.attempt_id, account.provider, account.tenant, letter.outcome.message_id, recipient, opened_at - CLOCK_SKEW)
 
 
 def sent_counts(letters: Iterable[Letter]) -> list[CohortCount]:

@@ -98,9 +98,9 @@ def _settle(cursor: Cursor, claim: Claim, evidence: Evidence | None, events_topi
         ids = [attempt.row_id for attempt in attempts]
         fetch(cursor, sql("lock_jobs"), {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)})
         slots.release_jobs(cursor, conclusion.released)
-        ledger.record_results(cursor, _results(conclusion))
-        ledger.insert_doubts(cursor, [_doubt(attempt, reason) for attempt, reason in conclusion.uncertain])
-        _count_sent(cursor, conclusion, claim.slot.place)
+        closed = ledger.record_results(cursor, _results(conclusion))  # an event may have proved one of them in this very moment
+        ledger.insert_doubts(cursor, [_doubt(a, reason) for a, reason in conclusion.uncertain if a.attempt_id in closed])
+        _count_sent(cursor, [a for a, _ in conclusion.sent if a.attempt_id in closed], claim.slot.place)
         outbox.insert(cursor, postings.of_events(events_topic, [_sent_event(a, o) for a, o in conclusion.sent]))
     due.release_leases(cursor, claim.slot.place)
     return conclusion
@@ -118,9 +118,9 @@ def _doubt(attempt: OpenAttempt, reason: str) -> Doubt:
     return Doubt(attempt.attempt_id, attempt.row_id, attempt.tenant, attempt.provider, attempt.account_tenant, reason)
 
 
-def _count_sent(cursor: Cursor, conclusion: Conclusion, place: str) -> None:
+def _count_sent(cursor: Cursor, sent: Sequence[OpenAttempt], place: str) -> None:
     cells: dict[tuple[str, str, str], int] = {}
-    for attempt, _ in conclusion.sent:
+    for attempt in sent:
         cell = (attempt.cohort_id or "", attempt.provider, attempt.mailbox_provider)
         cells[cell] = cells.get(cell, 0) + 1
     ledger.add_sent_to_cohorts(cursor, [CohortCount(*cell, sent=sent) for cell, sent in cells.items() if cell[0]], place)

@@ -31,7 +31,6 @@ CREATE TABLE unmatched_events (
     check_at        timestamptz NOT NULL
 );
 CREATE INDEX unmatched_events_recipient ON unmatched_events (recipient);
-CREATE INDEX unmatched_events_attempt ON unmatched_events (attempt_id) WHERE attempt_id IS NOT NULL;
 CREATE INDEX unmatched_events_check ON unmatched_events (check_at);
 
 -- Addresses refused for good, by account and stretch of time, and whether that account delivered anything in it: many refusals

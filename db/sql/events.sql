@@ -14,7 +14,7 @@ LEFT JOIN email_attempts a ON a.id = i.attempt_id AND a.id BETWEEN %(low)s::uuid
     AND a.provider = i.provider AND a.account_tenant = i.account_tenant
 ORDER BY i.occurred_at, i.id
 ON CONFLICT (occurred_at, id) DO NOTHING
-RETURNING id, job_id
+RETURNING occurred_at, id, job_id
 
 -- name: find_sends
 -- The newest sends through the account to each recipient: those with the event's message id first. Only accepted ones: a guess
@@ -48,15 +48,15 @@ ORDER BY j.id FOR UPDATE
 
 -- name: read_attempts
 -- Attempts as they stand; their jobs are locked, so nobody else applies events to them.
-SELECT a.id, a.job_id, a.provider, a.account_tenant, a.mailbox_provider, a.cohort_id, a.state, a.message_id, a.reported, a.bounce_class,
-       a.delivered_at, a.opened_first_at, a.machine_opened_at, a.clicked_first_at, a.bounced_at, a.complained_at
+SELECT a.id, a.job_id, a.provider, a.account_tenant, a.mailbox_provider, a.cohort_id, a.state, a.answered_at IS NOT NULL AND a.error IS NULL, a.message_id, a.reported,
+       a.bounce_class, a.delivered_at, a.opened_first_at, a.machine_opened_at, a.clicked_first_at, a.bounced_at, a.complained_at
 FROM email_attempts a
 WHERE a.id = ANY(%(ids)s::uuid[]) AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
 -- name: read_siblings
 -- All attempts of jobs that have several.
-SELECT a.id, a.job_id, a.provider, a.account_tenant, a.mailbox_provider, a.cohort_id, a.state, a.message_id, a.reported, a.bounce_class,
-       a.delivered_at, a.opened_first_at, a.machine_opened_at, a.clicked_first_at, a.bounced_at, a.complained_at
+SELECT a.id, a.job_id, a.provider, a.account_tenant, a.mailbox_provider, a.cohort_id, a.state, a.answered_at IS NOT NULL AND a.error IS NULL, a.message_id, a.reported,
+       a.bounce_class, a.delivered_at, a.opened_first_at, a.machine_opened_at, a.clicked_first_at, a.bounced_at, a.complained_at
 FROM email_attempts a
 WHERE a.job_id = ANY(%(ids)s::uuid[]) AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
@@ -123,27 +123,38 @@ ON CONFLICT (id) DO NOTHING
 -- The record step's first question, nearly always answered no.
 SELECT EXISTS (SELECT FROM unmatched_events u WHERE u.found_attempt IS NULL)
 
+-- name: find_awaited
+-- Which of these recipients an unmatched event speaks of. The limit keeps the planner at the index, whatever it believes about a
+-- table that fills and empties within minutes.
+SELECT i.recipient FROM unnest(%(recipients)s::text[]) AS i(recipient)
+CROSS JOIN LATERAL (
+    SELECT FROM unmatched_events u WHERE u.recipient = i.recipient AND u.attempt_id IS NULL AND u.found_attempt IS NULL LIMIT 1
+) waiting
+
 -- name: bind_unmatched
--- Events that came before their send was recorded get its attempt: by the id that they name, else by recipient and message id,
--- else by recipient alone. Rows that a webhook worker is looking at are left to it.
-WITH send AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[], %(message_ids)s::text[],
-                         %(recipients)s::text[], %(since)s::timestamptz[])
-        AS s(id, provider, account_tenant, message_id, recipient, since)
-), free AS (
-    SELECT u.* FROM unmatched_events u
-    WHERE u.found_attempt IS NULL AND (u.recipient = ANY(%(recipients)s::text[]) OR u.attempt_id = ANY(%(ids)s::uuid[]))
-    ORDER BY u.id FOR UPDATE SKIP LOCKED
-), found AS (
+-- Events that came before their send was recorded get its attempt: by recipient and message id, else by recipient alone. (One that
+-- names its attempt found it open when it came.) Rows that a webhook worker is looking at are left to it.
+WITH found AS (
     SELECT DISTINCT ON (u.id) u.id, s.id AS attempt_id
-    FROM free u JOIN send s ON s.provider = u.provider AND s.account_tenant = u.account_tenant
-    WHERE u.attempt_id = s.id
-       OR u.attempt_id IS NULL AND u.recipient = s.recipient AND u.occurred_at >= s.since
-          AND (u.message_id = s.message_id OR u.message_id = '' OR s.message_id = '')
+    FROM unnest(%(ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[], %(message_ids)s::text[],
+                %(recipients)s::text[], %(since)s::timestamptz[])
+        AS s(id, provider, account_tenant, message_id, recipient, since)
+    CROSS JOIN LATERAL (
+        SELECT w.id, w.message_id FROM unmatched_events w
+        WHERE w.recipient = s.recipient AND w.provider = s.provider AND w.account_tenant = s.account_tenant
+          AND w.attempt_id IS NULL AND w.found_attempt IS NULL AND w.occurred_at >= s.since
+          AND (w.message_id = s.message_id OR w.message_id = '' OR s.message_id = '')
+        LIMIT 100
+    ) u
     ORDER BY u.id, (u.message_id = s.message_id) DESC, s.id DESC
+), free AS (
+    SELECT u.id FROM unmatched_events u
+    WHERE u.id = ANY(ARRAY(SELECT f.id FROM found f)) AND u.found_attempt IS NULL
+    ORDER BY u.id FOR UPDATE SKIP LOCKED
 )
 UPDATE unmatched_events u SET found_attempt = f.attempt_id, check_at = now()
-FROM found f WHERE u.id = f.id
+FROM found f JOIN free USING (id)
+WHERE u.id = f.id
 
 -- name: take_unmatched
 -- Unmatched events whose time to be looked at has come, locked against everybody else. The last column: is it their last chance?
@@ -155,7 +166,7 @@ FOR UPDATE SKIP LOCKED
 
 -- name: find_accounts_attempts
 -- Which of these attempts went out through the account that is given for each, and for which job.
-SELECT a.id, a.provider, a.account_tenant, a.job_id
+SELECT i.id, i.provider, i.account_tenant, a.job_id
 FROM unnest(%(ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[]) AS i(id, provider, account_tenant)
 JOIN email_attempts a ON a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
     AND a.provider = i.provider AND a.account_tenant = i.account_tenant

@@ -89,13 +89,20 @@ FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(erro
 WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND (a.state = 'open' OR a.state = 'uncertain' AND i.state <> 'uncertain')
 RETURNING a.id
 
+-- name: note_late_answers
+-- An event has proved that these were taken before their answer was recorded; whatever the answer was, only the ESP's id is news.
+UPDATE email_attempts a
+SET message_id = coalesce(nullif(i.message_id, ''), a.message_id), answered_at = now()
+FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(errors)s::text[]) AS i(id, state, message_id, error)
+WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND a.state = 'accepted' AND a.answered_at IS NULL
+
 -- name: record_jobs
 -- Where the jobs stand now. An event may have come first: then only what it did not know is added.
 UPDATE email_jobs j
 SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.status ELSE j.status END,
     sent_at = CASE WHEN i.status = 'sent' THEN coalesce(j.sent_at, now()) ELSE j.sent_at END,
     message_id = coalesce(nullif(i.message_id, ''), j.message_id),
-    error_message = nullif(i.error, ''),
+    error_message = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN nullif(i.error, '') ELSE j.error_message END,
     retry_count = i.retry_count,
     next_attempt_at = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN now() + i.delay_s * interval '1 second' ELSE j.next_attempt_at END,
     updated_at = now()
@@ -138,8 +145,13 @@ ON CONFLICT (id) DO NOTHING
 
 -- name: find_suppressions
 -- Who must not get mail: addresses in lower case, for the tenant itself or for everybody (tenant 0).
+-- Somebody who asked to be forgotten is known by a hash, which is only looked for where there is one at all.
 SELECT s.address, s.tenant, s.reason FROM suppressions s
 WHERE s.address = ANY(%(addresses)s::text[]) AND (s.until IS NULL OR s.until > now())
+UNION ALL
+SELECT i.address, f.tenant, f.reason
+FROM unnest(%(addresses)s::text[]) AS i(address) JOIN forgotten_suppressions f ON f.hash = sha256(convert_to(i.address, 'UTF8'))
+WHERE EXISTS (SELECT FROM forgotten_suppressions)
 
 -- name: count_statuses
 SELECT j.status, count(*) FROM email_jobs j GROUP BY j.status

@@ -24,9 +24,18 @@ from tests.chaos.killing import Executioner, KillLog
 from tests.chaos.nemesis import ANYWHERE, Nemesis
 
 # Chance of death at each hit. Requests leave and are answered several times a batch, the other points are passed once.
-POINTS = {"after-prepare": 0.02, "after-open": 0.05, "leaving": 0.015, "answered": 0.015, "after-record": 0.05, "in-revoke": 0.6}
+POINTS = {
+    "after-prepare": 0.02,
+    "after-open": 0.05,
+    "leaving": 0.015,
+    "answered": 0.015,
+    "before-record": 0.03,
+    "after-record": 0.05,
+    "in-revoke": 0.6,
+}
 COUNTED = ("after-open", "leaving", "answered", "after-record", "in-revoke")
 WORKERS = 4
+BAD = 0.04  # share of records that must become dead letters: nothing but their record step remembers them
 IN_HAND = 600  # emails that are asked for and have no fate yet
 TURN_S = 0.02
 LOOK_EVERY_S = 0.25
@@ -122,7 +131,7 @@ class ChaosRun:
     def _kill_and_produce(self, nemesis: Nemesis, database: Database) -> None:
         self.kill_log.arm(*POINTS)
         producer = Producer({"bootstrap.servers": self._world.bootstrap_servers, "linger.ms": 5, "log_level": 0})
-        pieces = traffic.write_list(self._world.folder / "wanted.jsonl", traffic.make(10**7, self._seed, prefix=f"s{self._seed}-"))
+        pieces = traffic.write_list(self._world.folder / "wanted.jsonl", traffic.make(10**7, self._seed, bad=BAD, prefix=f"s{self._seed}-"))
         until_s, look_at_s = time.monotonic() + KILLING_LIMIT_S, 0.0
         while time.monotonic() < until_s and not self._is_enough():
             now_s = time.monotonic()
@@ -135,7 +144,6 @@ class ChaosRun:
             nemesis.turn(now_s)
             time.sleep(TURN_S)
         self.kill_log.disarm(*POINTS)
-        pieces.close()
         producer.flush(20)
 
     def _produce(self, producer: Producer, piece: traffic.Piece) -> None:

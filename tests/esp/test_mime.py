@@ -210,6 +210,13 @@ def test_no_value_begins_a_header_of_its_own(evil: str) -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["é" * 100, "a" + "é" * 100, "日本語" * 40, "a" + "👋" * 50])
+def test_no_encoded_word_ends_within_a_character(text: str) -> None:
+    spelled = re.findall(r"=\?utf-8\?b\?([^?]+)\?=", header("Subject", text))
+    assert "".join(base64.b64decode(word).decode() for word in spelled) == text  # each of them by itself (RFC 2047, 5)
+    assert max(map(len, header("Subject", text).split("\r\n"))) <= 78
+
+
 def test_an_address_beyond_ascii_is_written_as_it_is() -> None:
     raw = build(message(to=(Address("käthe@a.test", "Käthe"),)))
     assert "<käthe@a.test>".encode() in raw

@@ -43,7 +43,18 @@ def test_the_right_login_is_believed() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        *(None, "", "Basic", "Basic ", "Basic x", "Basic ????", "Basic é", "Bearer aG9vazpzM2NyZXQ6w7w=", "aG9vazpzM2NyZXQ6w7w="),
+        *(
+            None,
+            "",
+            "Basic",
+            "Basic ",
+            "Basic x",
+            "Basic ????",
+            "Basic é",
+            "Basic \ud800",
+            "Bearer aG9vazpzM2NyZXQ6w7w=",
+            "aG9vazpzM2NyZXQ6w7w=",
+        ),
         *(
             f"Basic {base64.b64encode(login.encode()).decode()}"
             for login in ("hook:", "hook", "", "Hook:s3cret:ü", "hook:s3cret", "hook:s3cret:üx")
@@ -141,6 +152,20 @@ def test_repeats_meet_and_different_events_do_not() -> None:
     ids = [events(**base | change)[0].event_id for change in [*changes, {"RecordType": "Open"}]]
     assert len(set(ids)) == len(ids)
     assert events(**base | {"Tag": "added later"})[0].event_id == ids[0]
+
+
+def test_leaving_and_coming_back_in_one_moment_are_two_events() -> None:
+    base = {"RecordType": "SubscriptionChange", "Recipient": "a@a.test", "ChangedAt": BOUNCED_AT}
+    left, back = events(**base, SuppressSending=True), events(**base, SuppressSending=False)
+    assert left[0].event_id != back[0].event_id
+
+
+@pytest.mark.parametrize(
+    ("ip", "expected"),
+    [("203.0.113.7", "203.0.113.7"), ("2001:DB8::7", "2001:db8::7"), ("fe80::1%eth0", ""), ("7", ""), (7, ""), (None, "")],
+)
+def test_an_ip_is_one_that_the_database_takes(ip: Any, expected: str) -> None:
+    assert events(RecordType="Open", Geo={"IP": ip})[0].ip == expected
 
 
 def test_a_bounce_without_an_id_is_known_by_its_hash() -> None:

@@ -204,9 +204,10 @@ def test_a_signature_is_one_that_others_verify(keys: tuple[Path, bytes], domain:
     assert dkim.verify(request.body, dnsfunc=look_up)
     assert asked == [name]
     assert not dkim.verify(request.body.replace(b"Subject: Your", b"Subject: Their"), dnsfunc=look_up)
-    assert not dkim.verify(request.body.replace(b"\r\n\r\n", b"\r\nFrom: evil@x.test\r\n\r\n", 1), dnsfunc=look_up)
+    assert not dkim.verify(request.body.replace(b"\r\nFrom:", b"\r\nFrom: evil@x.test\r\nFrom:", 1), dnsfunc=look_up)
     signed = request.body.partition(b"\r\nFrom:")[0].replace(b"\r\n", b"").lower()
     assert b"list-unsubscribe : list-unsubscribe-post" in signed
+    assert signed.count(b" from ") + signed.count(b"=from ") + signed.count(b" from;") == 2  # nobody can add another one
 
 
 @pytest.mark.parametrize(

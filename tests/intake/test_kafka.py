@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, TopicPartition
 
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription, subscription
@@ -39,7 +39,16 @@ def test_records_come_as_they_are_and_tombstones_as_none(cluster: KafkaMock) -> 
     with source_of(topic) as source:
         records = poll_count(source, 3)
         assert [record.value for record in records] == [b"\xff\x00", None, b""]
-        assert records[1] == Record(None, "normal", topic.name, 0, 1)
+        assert records[1] == Record(None, "normal", topic.name, 0, 1, received_at_s=records[1].received_at_s)
+
+
+def test_a_record_says_when_it_was_written(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    before = time.time()
+    topic.produce([b"x"])
+    with source_of(topic) as source:
+        (record,) = poll_count(source, 1)
+        assert record.received_at_s is not None and before - 1 < record.received_at_s < time.time() + 1
 
 
 def test_one_waiting_record_is_not_kept_waiting_for_more(cluster: KafkaMock) -> None:
@@ -303,6 +312,9 @@ class FakeMessage:
 
     def value(self) -> bytes:
         return b"late"
+
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_NOT_AVAILABLE, 0
 
 
 def test_a_message_that_slipped_through_a_pause_is_kept_unless_its_partition_goes(cluster: KafkaMock) -> None:

@@ -44,7 +44,7 @@ def read_urls(process: subprocess.Popen[str]) -> dict[str, str]:
 def test_it_prints_one_line_with_every_address_and_listens_there(start: Callable[..., subprocess.Popen[str]]) -> None:
     urls = read_urls(start("--options", '{"sendgrid": {"latency_ms": 80, "throttle": 0.02}, "seed": 1}'))
     assert set(urls) == {*fakes.names(), "inbox"}
-    assert all("://127.0.0.1:" in url for url in urls.values())
+    assert all(url.startswith(("http://127.0.0.1:", "smtp://127.0.0.1:")) for url in urls.values())
     with urlopen(urls["inbox"] + "/control") as reply:
         assert json.load(reply)["sendgrid"]["latency_ms"] == 80
 

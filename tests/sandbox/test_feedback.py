@@ -198,6 +198,17 @@ def test_speed_brings_everything_nearer_but_people_stay_people() -> None:
     assert slow[1].at - NOW_S == pytest.approx((fast[1].at - NOW_S) * 3_600, rel=1e-3)
 
 
+def test_however_fast_the_world_runs_no_person_opens_at_once() -> None:
+    fates = Fates(1, speed=1e6, rates={"*/gmail": {"machine": 0, "open": 1, "inbox": 1}})
+    people = 0
+    for n in range(300):
+        at = {one.kind: one.at for one in fates.of(line(n))}
+        if "open" in at:
+            people += 1
+            assert at["open"] - at["delivered"] >= FASTEST_PERSON_S
+    assert people > 250
+
+
 @pytest.mark.parametrize("rates", [{"*": {"block": 2}}, {"sendgrid": {"blocks": 0.1}}, {"sendgrid": 7}, {"*": {"open": "many"}}])
 def test_rates_that_are_none_are_refused(rates: Any) -> None:
     with pytest.raises(msgspec.ValidationError):

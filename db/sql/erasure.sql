@@ -1,0 +1,57 @@
+-- Forgetting a person: what is known of an address is taken out of every table.
+
+-- name: find_persons_jobs
+SELECT j.id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
+
+-- name: blank_jobs
+-- The rows stay, so that sums stay true; nothing in them tells who it was. What still waited is cancelled.
+UPDATE email_jobs j
+SET recipient_email = '', recipient_name = '', subject = '', content = NULL, data = NULL, message_id = NULL, error_message = NULL,
+    status = CASE WHEN j.status IN ('pending', 'scheduled', 'retrying') THEN 'cancelled' ELSE j.status END,
+    next_attempt_at = NULL, leased_by = NULL, updated_at = now()
+WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
+
+-- name: blank_attempts
+UPDATE email_attempts a SET message_id = NULL, error = NULL WHERE a.job_id = ANY(%(ids)s::uuid[]) AND a.id >= %(low)s::uuid
+
+-- name: erase_tracking
+DELETE FROM email_tracking t WHERE t.job_id = ANY(%(ids)s::uuid[])
+
+-- name: erase_others_tracking
+-- Events that belong to no job, or where the address was a Cc or Bcc: there is no index by address, every row is looked at.
+DELETE FROM email_tracking t WHERE t.recipient = %(address)s::text
+
+-- name: erase_unmatched
+DELETE FROM unmatched_events u WHERE u.recipient = %(address)s::text
+
+-- name: erase_rejections
+DELETE FROM rejections r WHERE r.address = %(address)s::text
+
+-- name: erase_dead_letters
+-- Those of the jobs, and every other one whose bytes hold the address. escape spells bytes as text, ASCII as it is.
+DELETE FROM dead_letters d
+WHERE d.row_id = ANY(%(ids)s::uuid[]) OR position(%(address)s::text IN lower(encode(d.value, 'escape'))) > 0
+   OR position(%(address)s::text IN lower(d.error)) > 0
+
+-- name: erase_payloads
+-- The stored bytes of the jobs.
+DELETE FROM email_payloads p WHERE p.id = ANY(%(ids)s::uuid[])
+RETURNING p.body_hash
+
+-- name: erase_bodies
+-- Bodies that no other job needs.
+DELETE FROM email_payload_bodies b
+WHERE b.hash = ANY(%(hashes)s::bytea[]) AND NOT EXISTS (SELECT FROM email_payloads p WHERE p.body_hash = b.hash)
+
+-- name: count_shared_bodies
+SELECT count(*) FROM email_payload_bodies b WHERE b.hash = ANY(%(hashes)s::bytea[])
+
+-- name: hash_suppressions
+-- Suppressions outlive the person's data as a hash, or the next import would write to somebody who asked for silence.
+WITH gone AS (
+    DELETE FROM suppressions s WHERE s.address = %(address)s::text
+    RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until
+)
+INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at)
+SELECT sha256(convert_to(g.address, 'UTF8')), g.tenant, g.reason, g.source, g.at FROM gone g WHERE g.until IS NULL OR g.until > now()
+ON CONFLICT (hash, tenant, reason) DO UPDATE SET at = least(f.at, excluded.at)

@@ -1,0 +1,52 @@
+"""`manage.py forget ADDRESS`: erases a person. What must outlive it, a suppression, is kept as a hash; the audit log says who did it."""
+
+import argparse
+import getpass
+import hashlib
+
+from config.settings import Settings
+from db import erasure, replay
+from db.connection import Cursor
+from db.erasure import Erased
+from operations.store import open_database
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("forget", help="erase an address from every table; suppressions are kept as hashes")
+    command.add_argument("address", type=address)
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(run=run)
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> int:
+    if not arguments.yes and input("This cannot be undone. Type the address again: ").strip().lower() != arguments.address:
+        print("not the same address; nothing was done")
+        return 2
+    database = open_database(settings, "forget")
+    erased = database.run(lambda cursor: _forget(cursor, arguments.address))
+    print(
+        f"{erased.jobs} emails made blank; {erased.events} events, {erased.payloads} payloads and {erased.dead_letters} dead letters "
+        f"erased; {erased.suppressions} suppressions kept as hashes"
+    )
+    if erased.shared_bodies:
+        print(f"{erased.shared_bodies} stored originals are shared with other people's waiting mail; they go when that is done")
+    print("what lies in Kafka's topics and in backups goes by their own retention")
+    return 0
+
+
+def address(text: str) -> str:
+    """An address as it is looked for."""
+    if "@" not in text:
+        raise argparse.ArgumentTypeError("give an email address")
+    return text.strip().lower()
+
+
+def name_of(address: str) -> str:
+    """How the audit log names an address: by the beginning of its hash."""
+    return f"sha256:{hashlib.sha256(address.encode()).hexdigest()[:32]}"
+
+
+def _forget(cursor: Cursor, address: str) -> Erased:
+    erased = erasure.forget(cursor, address)
+    replay.audit(cursor, getpass.getuser(), "forget", name_of(address), erased._asdict())
+    return erased

@@ -1,0 +1,123 @@
+"""A person is erased from every table, and stays suppressed."""
+
+import pytest
+
+from db import dead_letters, payloads
+from db.dead_letters import DeadLetter
+from db.payloads import Payload, Vault
+from mail.ids import new_id
+from tests.operations.console import Console
+from tests.workers.event_world import EventWorld, event
+from tests.workers.ledger_world import job_bytes, letters_of, record_of
+
+
+@pytest.fixture
+def world(database):
+    made = EventWorld(database)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def console(database, tmp_path):
+    return Console(database, tmp_path)
+
+
+def anywhere(world, words):
+    """The tables in which these words stand in any column, bytes read as text."""
+    which = "relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND NOT relispartition"
+    tables = world.rows(f"SELECT relname FROM pg_class WHERE {which}")
+    found = []
+    for row in tables:
+        for line in world.rows(f"SELECT * FROM {row['relname']}"):
+            texts = (bytes(v).decode(errors="replace") if isinstance(v, memoryview) else str(v) for v in line.values())
+            if any(words in text.lower() for text in texts):
+                found.append(row["relname"])
+    return sorted(set(found))
+
+
+def store(world, row_id, value):
+    world.run(lambda cursor: payloads.store(cursor, [Payload(row_id, value, None, {})], Vault()))
+
+
+def dead(world, value, row_id=None):
+    letter = DeadLetter(new_id(), "rejected", "", None, 0, {}, value, row_id)
+    world.run(lambda cursor: dead_letters.insert(cursor, [letter]))
+
+
+@pytest.fixture
+def ann(world):
+    """Everything that can be known about somebody, beside somebody else's."""
+    sent = world.send("Ann@A.test")
+    world.run(lambda cursor: cursor.execute("UPDATE email_jobs SET data = '{\"name\": \"Ann\"}', content = 'Dear ann@a.test'"))
+    world.apply(event("delivered", sent), event("opened", sent, after_s=60, ip="192.0.2.7", raw={"email": "ann@a.test"}))
+    world.apply(event("complained", sent, after_s=70), event("bounced", sent, after_s=80, bounce="hard"))
+    world.apply(event("opened", recipient="ann@a.test", message_id="foreign"))
+    other = world.send("bob@a.test")
+    world.apply(event("delivered", other, recipient="ann@a.test"), event("delivered", other))
+    waiting = world.send("ann@a.test", answer="throttled")
+    store(world, waiting.row_id, job_bytes("w", "ann@a.test"))
+    dead(world, b'{"recipient": "ANN@a.test", broken')
+    dead(world, job_bytes("d", "someone"), waiting.row_id)
+    dead(world, job_bytes("e", "bob@a.test"))
+    world.run(lambda cursor: cursor.execute("DELETE FROM outbox"))
+    return {"sent": sent, "other": other, "waiting": waiting}
+
+
+def test_nothing_is_left_of_a_person_but_hashes(world, console, ann):
+    assert "email_jobs" in anywhere(world, "ann@a.test")
+    done = console.type("forget", "Ann@a.TEST", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "2 emails made blank" in done.text
+    assert anywhere(world, "ann@a.test") == []
+    assert anywhere(world, "192.0.2.7") == []
+
+
+def test_sums_stay_true_and_what_waited_is_cancelled(world, console, ann):
+    console.type("forget", "ann@a.test", "--yes")
+    assert {row["status"] for row in world.rows("SELECT status FROM email_jobs")} == {"complained", "delivered", "cancelled"}
+    assert world.count("email_attempts") == 3
+    assert world.job(ann["waiting"].job_id)["next_attempt_at"] is None
+    assert world.counters(ann["sent"])["delivered"] == 1
+    assert world.count("email_payloads") == world.count("email_payload_bodies") == 0
+
+
+def test_other_people_are_left_alone(world, console, ann):
+    console.type("forget", "ann@a.test", "--yes")
+    assert world.status(ann["other"]) == "delivered"
+    assert [row["recipient"] for row in world.rows("SELECT recipient FROM email_tracking")] == ["bob@a.test"]
+    assert len(world.rows("SELECT * FROM dead_letters")) == 1
+
+
+def test_somebody_who_was_forgotten_still_gets_no_mail(world, console, ann):
+    console.type("forget", "ann@a.test", "--yes")
+    batch = letters_of(record_of(job_bytes("again", "Ann@a.test")), record_of(job_bytes("fine", "carl@a.test")))
+    opened = world.open(world.claim(), batch)
+    assert [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened] == ["fine"]
+    assert "removed" in console.type("suppress", "remove", "ann@a.test").text
+    assert world.count("forgotten_suppressions") == 0
+
+
+def test_the_audit_log_tells_who_was_forgotten_by_hash_and_what_was_done(world, console, ann):
+    console.type("forget", "ann@a.test", "--yes")
+    (row,) = world.rows("SELECT action, subject, details, actor FROM audit_log")
+    assert (row["action"], row["subject"][:7]) == ("forget", "sha256:")
+    assert row["details"]["jobs"] == 2
+    assert row["actor"]
+
+
+def test_stored_bytes_that_others_still_need_are_kept_for_them_and_said(world, console):
+    one, other = world.send("ann@a.test", answer="throttled"), world.send("bob@a.test", answer="throttled")
+    for sent in (one, other):
+        store(world, sent.row_id, b"one request for ann@a.test and bob@a.test")
+    assert "1 stored originals are shared" in console.type("forget", "ann@a.test", "--yes").text
+    assert world.count("email_payloads") == world.count("email_payload_bodies") == 1
+
+
+def test_without_a_yes_nothing_is_done(world, console, ann):
+    assert console.type("forget", "ann@a.test").returncode != 0
+    assert "email_jobs" in anywhere(world, "ann@a.test")
+
+
+def test_an_unknown_person_is_no_error(world, console):
+    assert "0 emails" in console.type("forget", "nobody@a.test", "--yes").text

@@ -1,0 +1,81 @@
+"""The webhook loop over a real ledger, with records that the test puts in and Kafka left out."""
+
+import itertools
+import json
+
+from mail.record import Record
+from tests.workers.loop_world import Source
+from workers.callbacks import Sorter
+from workers.event_desk import EventDesk
+from workers.lag_gauge import LagGauge
+from workers.patience import Patience
+from workers.recorder import Recorder
+from workers.webhook import Tools, Webhook
+
+_offsets = itertools.count()
+
+
+class Broker:
+    """Takes everything that is published, at once."""
+
+    def __init__(self):
+        self.published, self._done = [], []
+
+    def publish(self, topic, pairs, on_done):
+        self.published += [(topic, key, json.loads(value)) for key, value in pairs]
+        self._done.append(on_done)
+        return True
+
+    def poll(self):
+        for on_done in self._done:
+            on_done(True)
+        self._done = []
+
+    def close(self):
+        self.poll()
+
+
+class WebhookLoop:
+    """One worker. `listeners` reads the callbacks of each (provider, tenant); the topic of a provider is "webhook-<provider>"."""
+
+    def __init__(self, world, accounts, listener_of, books=None, recorder=None):
+        self.world, self.source, self.broker, self.now_s = world, Source(), Broker(), 1000.0
+        self.lag = {}
+        patience = Patience(world.database, self.source.keep_alive, lambda s: None, lambda stage, limit: None)
+        providers = {f"webhook-{account.provider}": account.provider for account in accounts}
+        self.loop = Webhook(
+            Tools(
+                source=self.source,
+                sorter=Sorter(providers, accounts, listener_of),
+                books=books or world.books,
+                recorder=recorder or Recorder([patience], lambda: None),
+                desk=EventDesk(self.broker),
+                lag=LagGauge(dict),
+                read_lag=lambda: self.lag,
+                beat=lambda stage, limit: None,
+                wait=lambda s: None,
+                note_batch=lambda count: None,
+                clock=lambda: self.now_s,
+            )
+        )
+
+    def put(self, value, provider="sendgrid", received_at_s=None):
+        """One record of a webhook topic."""
+        record = Record(value, "normal", f"webhook-{provider}", 0, next(_offsets), received_at_s=received_at_s)
+        self.source.waiting.append(record)
+        return record
+
+    def turn(self):
+        """Everything that waits, and one idle turn after it."""
+        while self.source.waiting:
+            self.loop.turn()
+        self.loop.finish_all()
+        self.now_s += 2.0
+        self.loop.turn()
+
+
+def envelope(body, tenant=None, headers=None, is_raw=True):
+    """What the ingress writes for a posted body (text, or parsed where not `is_raw`)."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    content = {"headers": {name: [value] for name, value in (headers or {}).items()}, "body": text if is_raw else json.loads(text)}
+    return json.dumps(content if tenant is None else content | {"tenant": tenant}).encode()

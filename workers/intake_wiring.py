@@ -1,0 +1,94 @@
+"""Where the intake is put together: a delivery worker's reception and books, with the Redis list before them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import telemetry.log
+from db import slots
+from db.connection import Database
+from db.ledger import Slot
+from intake.redis_list import RedisList
+from mail.errors import StoreUnavailable
+from mail.limits import DecodeLimits
+from workers import failpoints, flight_log
+from workers.admission import allowlist
+from workers.base import RoleContext
+from workers.bookkeeping import Bookkeeper, Topics
+from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link, open_vault
+from workers.event_desk import EventDesk
+from workers.failpoints import Incarnation
+from workers.flight_log import FlightLog
+from workers.intake import Intake, Tools
+from workers.patience import Patience
+from workers.quarantine import Quarantine
+from workers.reception import House, Reception
+from workers.shelf import Shelf
+from workers.status_board import StatusBoard
+
+log = telemetry.log.get("workers.intake")
+
+
+@contextmanager
+def wire(context: RoleContext) -> Iterator[Intake]:
+    """Note whom the predecessor died over, then make everything; close it in reverse order."""
+    settings = context.settings
+    database = open_database(settings, context.name)
+    boot_id, path = flight_log.boot_id(), settings.state_dir / f"{context.name}.flight"
+    _note_suspect(context, database, path, boot_id)
+    hand = FlightLog(path, boot_id, context.incarnation_hint)
+    place = f"{host_name(settings)}/{context.name}"
+    queue = RedisList(settings.redis_url.reveal(), place, f"{boot_id[:8]}-{context.incarnation_hint}")
+    board = open_board(settings, open_redis_link(settings))
+    desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
+    try:
+        yield Intake(_assemble(context, database, hand, queue, board, desk))
+    finally:
+        queue.close()
+        desk.close()
+        board.close()
+        hand.close()
+        database.close()
+
+
+def _assemble(context: RoleContext, database: Database, hand: FlightLog, queue: RedisList, board: StatusBoard, desk: EventDesk) -> Tools:
+    settings = context.settings
+    patience = Patience(database, queue.keep_alive, context.wait, context.beat)
+    quarantine = Quarantine(patience)
+    topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
+    # it opens no attempt, so its slot is only a name
+    slot = Slot(host_name(settings), context.slot, context.incarnation_hint)
+    bookkeeper = Bookkeeper(slot, open_vault(settings), topics, settings.email_max_retries, settings.keep_content == "all")
+    points = failpoints.from_environment(Incarnation(settings.state_dir / f"{context.name}.flight", context.slot, context.incarnation_hint))
+    house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))
+    return Tools(
+        queue=queue,
+        reception=Reception(house, bookkeeper, patience, Shelf(), quarantine, hand, points),
+        bookkeeper=bookkeeper,
+        patience=patience,
+        quarantine=quarantine,
+        desk=desk,
+        board=board,
+        failpoints=points,
+        beat=context.beat,
+        wait=context.wait,
+        note_batch=context.note_batch,
+    )
+
+
+def _note_suspect(context: RoleContext, database: Database, path: Path, boot_id: str) -> None:
+    """The item under the predecessor's hand, if it died while it read one; a store that is away is waited for."""
+    evidence = flight_log.read_evidence(path)
+    if evidence is None or not evidence.hand or evidence.boot_id != boot_id:
+        return
+    while True:
+        context.beat("noting whom the predecessor died over", 60.0)
+        try:
+            deaths = database.run(lambda cursor: slots.add_suspect(cursor, evidence.hand))
+        except StoreUnavailable as error:
+            if context.is_draining():
+                raise SystemExit(0) from error
+            context.wait(1.0)
+        else:
+            log.warning("the intake died with an item under its hand", record=evidence.hand, deaths=deaths)
+            return

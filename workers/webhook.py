@@ -1,0 +1,237 @@
+"""The webhook role: what ESPs report, in; statuses, counters, suppressions and events for others, out. Read `handle` first.
+
+It must never believe a callback that was not verified, never commit an offset before everything up to it is recorded, and never
+let one callback stop the others. A batch that comes twice changes nothing twice.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+import telemetry.log
+from db import outbox, suppressions, watermarks
+from db.connection import UnfitValue
+from intake.source import Source
+from mail.record import Record
+from telemetry import metrics
+from workers.base import RoleContext
+from workers.callbacks import Mailbag, Refusal, Sorter
+from workers.delivery import portions
+from workers.event_books import EventBooks, Findings
+from workers.event_desk import EventDesk
+from workers.lag_gauge import LagGauge
+from workers.recorder import Recorder
+from workers.status_board import StatusBoard
+
+log = telemetry.log.get("workers.webhook")
+T = TypeVar("T")
+
+POLL_S, POLL_LIMIT_S, STAGE_LIMIT_S = 0.5, 30.0, 120.0
+RECORDS_MOST = 1_000
+LATE_EVERY_S, PROGRESS_EVERY_S, SWEEP_EVERY_S = 1.0, 5.0, 3_600.0
+LATE_PAGE = 500
+POSTPONED_MOST, RETRY_S = 200, 5.0
+
+
+class Tools(NamedTuple):
+    """What one webhook worker works with; workers/webhook_wiring.py makes them."""
+
+    source: Source
+    sorter: Sorter
+    books: EventBooks
+    recorder: Recorder
+    desk: EventDesk
+    lag: LagGauge
+    read_lag: Callable[[], dict[tuple[str, int], int]]
+    beat: Callable[[str, float], None]
+    wait: Callable[[float], None]
+    note_batch: Callable[[int], None]
+    clock: Callable[[], float] = time.monotonic
+    board: StatusBoard = StatusBoard(None, "")
+
+
+class UnderWay(NamedTuple):
+    """A batch that is being recorded: its records but those that are postponed, the outbox rows that go with it, and its end."""
+
+    records: list[Record]
+    published_ids: list[str]
+    end: "Future[Findings]"
+
+
+class Webhook:
+    """The loop of one worker. While Postgres records a batch or two, the next one is read."""
+
+    def __init__(self, tools: Tools):
+        self._tools = tools
+        self._due_at_s = dict.fromkeys(("late", "progress", "sweep"), 0.0)
+        self._postponed: list[Record] = []
+        self._retry_at_s = 0.0
+        self._under_way: deque[UnderWay] = deque()
+
+    def turn(self) -> int:
+        """Poll once and apply what came; returns how many records were handled."""
+        self._tools.beat("polling", POLL_LIMIT_S)
+        self._tools.desk.serve()
+        self._tools.lag.show()
+        records = self._take()
+        for part in portions(records):
+            self.handle(part)
+        if not records:
+            self.finish_all()
+        self.do_chores()
+        if not records:
+            self.tidy()
+        return len(records)
+
+    def handle(self, records: Sequence[Record]) -> None:
+        """The way of a batch: unwrap, verify and parse; join, settle and record in one transaction; publish, tell, commit. The last
+        three are done by `finish`, when the next batches have been read."""
+        bag = self._timed("sort", partial(self._tools.sorter.sort, records))
+        self._postpone(bag.postponed)
+        if len(self._under_way) >= self._tools.recorder.width:
+            self.finish()
+        later = {record.name for record in bag.postponed}
+        self._begin([record for record in records if record.name not in later], bag)
+
+    def finish_all(self) -> None:
+        while self._under_way:
+            self.finish()
+
+    def finish(self) -> None:
+        """The oldest batch under way is on record: now, and not before, it is published, told and committed."""
+        records, done, end = self._under_way.popleft()
+        try:
+            findings = self._timed("record events", partial(self._tools.recorder.finish, end))
+        except (UnfitValue, ValueError) as problem:
+            self._handle_alone(records, problem)
+            return
+        self._tools.desk.forget(done)
+        self._tools.desk.publish(findings.postings)
+        self.tell(findings)
+        self._tools.source.commit(records)
+        self._tools.note_batch(0)
+
+    def _begin(self, records: list[Record], bag: Mailbag) -> None:
+        """One transaction for the whole batch."""
+        tools = self._tools
+        done = [] if self._under_way else tools.desk.delivered()  # not those that another transaction deletes
+        end = tools.recorder.begin("record events", lambda cursor, number: tools.books.record(cursor, bag, done, number))
+        self._under_way.append(UnderWay(records, done, end))
+
+    def tell(self, findings: Findings) -> None:
+        """Count what is on record now, and show producers where their jobs stand."""
+        self._tools.board.show(findings.statuses)
+        for (provider, event), count in findings.tally.items():
+            metrics.WEBHOOK_EVENTS.labels(provider, event).inc(count)
+        for provider, count in findings.duplicates.items():
+            metrics.DUPLICATES_CONFIRMED.labels(provider).inc(count)
+            log.error("events confirm two attempts of the same job", provider=provider, jobs=count)
+        if findings.refused:
+            metrics.DEAD_LETTERS.labels("bad-callback").inc(findings.refused)
+        for window in findings.held:
+            log.error(
+                "an ESP refused many addresses and delivered nothing: nobody is suppressed by that",
+                provider=window.provider,
+                tenant=window.account_tenant,
+                since=datetime.fromtimestamp(window.start_s, UTC).isoformat(),
+            )
+
+    def do_chores(self) -> None:
+        """What is done every so often, busy or idle; a store that is away has it done later."""
+        for name, every_s, chore in (
+            ("late", LATE_EVERY_S, self.settle_late),
+            ("progress", PROGRESS_EVERY_S, self.note_progress),
+            ("sweep", SWEEP_EVERY_S, self.sweep),
+        ):
+            if self._tools.clock() >= self._due_at_s[name]:
+                self.finish_all()
+                self._timed(name, chore)
+                self._due_at_s[name] = self._tools.clock() + every_s
+
+    def settle_late(self) -> None:
+        """Events that came before their send was recorded."""
+        findings = self._tools.recorder.insist(
+            "late events", lambda cursor, number: self._tools.books.settle_late(cursor, LATE_PAGE, number)
+        )
+        self._tools.desk.publish(findings.postings)
+        self.tell(findings)
+
+    def note_progress(self) -> None:
+        """Say how much waits in our partitions: a watermark means nothing while something does."""
+        lag = self._tools.read_lag()
+        if lag:
+            self._tools.recorder.insist("progress", lambda cursor, _: watermarks.note_progress(cursor, lag))
+
+    def sweep(self) -> None:
+        """Forget rejections that nothing can change any more."""
+        self._tools.recorder.insist("sweep", lambda cursor, _: suppressions.sweep(cursor))
+
+    def tidy(self) -> None:
+        """Nothing to do: forget the events that the broker has, before the keeper takes them for left over."""
+        desk = self._tools.desk
+        desk.serve()
+        if done := desk.delivered():
+            self._tools.recorder.insist("tidy", lambda cursor, _: outbox.delete(cursor, done))
+            desk.forget(done)
+
+    def _take(self) -> list[Record]:
+        """What Kafka has, and what was postponed and may go by now. While much is postponed, nothing new is taken."""
+        if len(self._postponed) < POSTPONED_MOST:
+            records = self._tools.source.poll(RECORDS_MOST, 0.0 if self._under_way else POLL_S)
+        else:
+            self._tools.source.keep_alive()
+            self._tools.wait(POLL_S)
+            records = []
+        if self._postponed and self._tools.clock() >= self._retry_at_s:
+            records, self._postponed = self._postponed + records, []
+        return records
+
+    def _postpone(self, records: Sequence[Record]) -> None:
+        """These are neither handled nor committed: they come again from here, or from Kafka after a crash."""
+        if records:
+            self._postponed += records
+            self._retry_at_s = self._tools.clock() + RETRY_S
+
+    def _handle_alone(self, records: Sequence[Record], problem: Exception) -> None:
+        """Something in these records is what Postgres cannot hold: one after the other, so that it costs itself only."""
+        if len(records) > 1:
+            for record in records:
+                self.handle([record])
+                self.finish_all()
+            return
+        (record,) = records
+        log.error("the store cannot hold what a callback says", record=record.name, kind=type(problem).__name__)
+        bag = Mailbag(refusals=[Refusal(record, f"the store cannot hold it ({type(problem).__name__})")])
+        findings = self._tools.recorder.insist("refuse", lambda cursor, number: self._tools.books.record(cursor, bag, [], number))
+        self._tools.desk.publish(findings.postings)
+        self.tell(findings)
+        self._tools.source.commit(records)
+
+    def _timed(self, stage: str, work: Callable[[], T]) -> T:
+        self._tools.beat(stage, STAGE_LIMIT_S)
+        started = perf_counter()
+        try:
+            return work()
+        finally:
+            metrics.BATCH_SECONDS.labels(stage).observe(perf_counter() - started)
+
+
+def run(context: RoleContext) -> None:
+    """The role: turn until asked to drain. Without a topic to read there is nothing to do but to live."""
+    from workers.webhook_wiring import topics_of, wire
+
+    while not topics_of(context.settings) and not context.is_draining():
+        context.beat("idle: no ESP of ours calls back", 60.0)
+        context.wait(10.0)
+    if context.is_draining():
+        return
+    with wire(context) as webhook:
+        while not context.is_draining():
+            webhook.turn()
+        webhook.finish_all()
+        webhook.tidy()

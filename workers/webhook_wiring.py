@@ -1,0 +1,120 @@
+"""Where one webhook worker is put together."""
+
+import gc
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from esp import base as esp_base
+from esp.base import Listener
+from intake.kafka import KafkaSource
+from intake.lanes import Subscription
+from mail.account import Account
+from workers.base import RoleContext
+from workers.bookkeeping import Topics
+from workers.callbacks import Sorter
+from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
+from workers.event_books import EventBooks
+from workers.event_desk import EventDesk
+from workers.lag_gauge import LagGauge
+from workers.patience import Patience
+from workers.recorder import Recorder
+from workers.webhook import Tools, Webhook
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+
+WAITING_S = 60.0
+# The thread that waits for Postgres is to go on as soon as it has an answer, and not after Python's usual 5 ms.
+SWITCH_S = 0.0005
+CONNECTIONS = 2
+# A batch is some ten thousand objects without cycles, all gone when it is recorded: looking for cycles all the time costs a tenth.
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
+@contextmanager
+def wire(context: RoleContext) -> Iterator[Webhook]:
+    """Make everything that a worker needs; close it in reverse order."""
+    settings = context.settings
+    databases = [open_database(settings, context.name) for _ in range(CONNECTIONS)]
+    source = _open_source(context)
+    board = open_board(settings, open_redis_link(settings))
+    desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
+    topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
+    place = f"{host_name(settings)}/{context.name}"
+    recorder = Recorder([Patience(database, _nothing, time.sleep, _nothing) for database in databases], partial(_keep, context, source))
+    sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield Webhook(
+            Tools(
+                source=source,
+                sorter=Sorter(topics_of(settings), settings.accounts, _Listeners().of),
+                books=EventBooks(place, topics, settings.email_recipient_redirect, settings.keep_unmatched_events),
+                recorder=recorder,
+                desk=desk,
+                lag=LagGauge(source.lag),
+                read_lag=source.lag,
+                beat=context.beat,
+                wait=context.wait,
+                note_batch=context.note_batch,
+                board=board,
+            )
+        )
+    finally:
+        recorder.close()
+        source.close()
+        desk.close()
+        board.close()
+        for database in databases:
+            database.close()
+
+
+def topics_of(settings: "Settings") -> dict[str, str]:
+    """Whose callbacks each topic holds; only of ESPs that are on, since nobody could verify those of others: they stay in Kafka."""
+    on = {account.provider for account in settings.accounts}
+    return {topic: provider for provider, topic in settings.webhook_topics.items() if provider in on}
+
+
+def _keep(context: RoleContext, source: KafkaSource) -> None:
+    """While the store is waited for: the supervisor hears that we live, and the group too."""
+    context.beat("waiting for the store", WAITING_S)
+    source.keep_alive()
+
+
+def _nothing(*_: object) -> None:
+    """The main thread beats and keeps the partitions."""
+
+
+def _open_source(context: RoleContext) -> KafkaSource:
+    settings = context.settings
+    return KafkaSource(
+        Subscription(tuple((topic, "normal") for topic in topics_of(settings)), ()),
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=settings.kafka_webhook_group_id,
+        instance_id=f"{settings.worker_name}-{socket.gethostname()}-{context.name}",
+        offset_reset=settings.kafka_offset_reset,
+        max_poll_interval_s=settings.kafka_max_poll_interval_ms / 1000,
+        client_settings=dict(settings.kafka_client),
+    )
+
+
+class _Listeners:
+    """One reader of callbacks per account, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], Listener] = {}
+
+    def of(self, account: Account) -> Listener:
+        key = (account.provider, account.tenant)
+        if key not in self._known:
+            esp = esp_base.load(account)
+            if not isinstance(esp, Listener):
+                raise LookupError(f"esp/{account.provider}.py reads no callbacks, though config/esps.toml says that it has some")
+            self._known[key] = esp
+        return self._known[key]
