@@ -2,6 +2,8 @@
 
 VENV := .venv
 RUN  := $(VENV)/bin/python
+# dies with make, even when make is killed with -9, and takes all that it has started with it
+LEASHED := exec $(RUN) -I -S sandbox/leash.py $$PPID -1 -1 $(RUN)
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
 # a pyenv shim may exist for a version that is not there, so each candidate has to prove itself
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -14,19 +16,19 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## a whole world on loopback, mails sent through it, and what became of them
-	@$(RUN) -m sandbox.demo
+	@$(LEASHED) -m sandbox.demo $(ARGS)
 
 up: $(VENV)/installed ## the same world, kept up until Ctrl-C
-	@$(RUN) -m sandbox.up
+	@$(LEASHED) -m sandbox.up $(ARGS)
 
 test: $(VENV)/installed ## quick tests, no server needed
-	@$(RUN) -m pytest -q -n 3 --dist loadfile -m "not integration and not chaos"
+	@$(LEASHED) -m pytest -q -n 3 --dist loadfile -m "not integration and not chaos"
 
 integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs java and mvn)
-	@$(RUN) -m pytest -q -m "integration and not chaos"
+	@$(LEASHED) -m pytest -q -m "integration and not chaos"
 
 chaos: $(VENV)/installed ## kill processes at random and count what was lost or doubled
-	@$(RUN) -m pytest -q -m chaos
+	@$(LEASHED) -m pytest -q -m chaos
 
 lint: $(VENV)/installed ## style and types
 	@$(RUN) -m ruff check .

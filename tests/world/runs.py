@@ -16,20 +16,20 @@ MARK = "SANDBOX_TEST_RUN"
 
 
 class Run:
-    """A running program with `folder` as its world's.
+    """A running program whose world is in `folder`.
 
     Every process that comes of it has a mark in its environment that nobody else has, or works in the folder (those that change
     their titles overwrite their environment).
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], folder: Path):
+    def __init__(self, command: Sequence[str], folder: Path):
         self.folder = folder.resolve()
         self.output = folder.with_suffix(".out")
         self._mark = f"{MARK}={uuid.uuid4().hex}"
         name, _, value = self._mark.partition("=")
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--folder", str(folder), *arguments],
+                command,
                 cwd=PROJECT,
                 env={**os.environ, name: value},
                 stdin=subprocess.DEVNULL,
@@ -72,7 +72,27 @@ class Run:
 @contextmanager
 def running(module: str, arguments: Sequence[str], folder: Path) -> Iterator[Run]:
     """`python -m module --folder folder arguments...`; nothing of it is left after the block."""
-    run = Run(module, arguments, folder)
+    with _running([sys.executable, "-m", module, "--folder", str(folder), *arguments], folder) as run:
+        yield run
+
+
+@contextmanager
+def making(target: str, arguments: Sequence[str], folder: Path) -> Iterator[Run]:
+    """`make target` of this project with this interpreter, for a program that takes --folder; nothing of it is left after the block."""
+    environment = folder.with_suffix(".venv")
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (environment / "installed").touch()
+    words = " ".join(["--folder", str(folder), *arguments])
+    with _running(["make", f"VENV={environment}", target, f"ARGS={words}"], folder) as run:
+        yield run
+
+
+@contextmanager
+def _running(command: Sequence[str], folder: Path) -> Iterator[Run]:
+    run = Run(command, folder)
     try:
         yield run
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.children import wait_until
-from tests.world.runs import running
+from tests.world.runs import making, running
 
 pytestmark = pytest.mark.world
 
@@ -33,3 +33,13 @@ def test_nothing_of_a_demo_is_left_two_seconds_after_it_was_killed(server_folder
         run.process.kill()
         run.process.wait()
         wait_until(lambda: not run.family(), 2, "the end of the demo's processes")
+
+
+def test_nothing_is_left_two_seconds_after_make_itself_was_killed(server_folder: Path) -> None:
+    folder = server_folder / "killed-make"
+    with making("demo", ["--emails", "3000", "--seconds", "30"], folder) as run:
+        run.wait_until(lambda: any(path.stat().st_size for path in folder.glob("ledger/*.jsonl")), 30, "the first mail")
+        assert len(run.family()) > 10
+        run.process.kill()
+        run.process.wait()
+        wait_until(lambda: not run.family(), 2, "the end of the processes that make had started")
