@@ -12,6 +12,7 @@ MAX_OUTPUT_CHARS = 2 * 1024 * 1024  # of one part: twenty times what Gmail shows
 MAX_TEXT_CHARS = 1024 * 1024  # of one value made inside a template
 MAX_WORK_CHARS = 16 * 1024 * 1024  # of all values made by one part, also those that are thrown away
 MAX_STEPS = 200_000  # iterations and calls of one part
+_CONTAINERS = (list, tuple, dict)
 _CHARS_OF_A_SLOT = 8  # what an element of a list costs, beside what it refers to
 
 
@@ -47,7 +48,7 @@ class Allowance:
         """Count a value that was just made, without what it refers to; gives the value back."""
         if isinstance(value, str):
             self.take_chars(len(value))
-        elif isinstance(value, list | tuple | dict):
+        elif isinstance(value, _CONTAINERS):
             self.take_chars(len(value) * _CHARS_OF_A_SLOT)
         return value
 

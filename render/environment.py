@@ -43,6 +43,8 @@ _METHODS: dict[type, frozenset[str]] = {
     tuple: frozenset({"count", "index", "grouper", "list"}),
 }
 _OPEN_TYPES = (LoopContext, Namespace, BlockReference)  # Jinja2's own, whose public attributes are made for templates
+_NUMBERS = (int, float, Decimal)
+_CONTAINERS = (list, tuple, dict)
 _MAX_NUMBER_BITS = 10_000
 _FORBIDDEN_NODES: dict[type[nodes.Node], str] = {
     nodes.Extends: "a template stands alone: extends is not available",
@@ -165,8 +167,11 @@ class ConfinedEnvironment(ImmutableSandboxedEnvironment):
 
 def print_html(value: Any) -> str:
     """A value as it appears in HTML: escaped, unless it is Markup."""
-    if value.__class__ is str:
+    kind = value.__class__
+    if kind is str:
         return _escape(value)
+    if kind is int or kind is float:  # nothing to escape in a number
+        return str(value)
     if isinstance(value, Markup):
         return value
     return _escape(print_plain(value))
@@ -178,10 +183,12 @@ def print_plain(value: Any) -> str:
         return value
     if value is None:
         return ""
-    if isinstance(value, list | tuple | dict):
+    if isinstance(value, _NUMBERS):
+        return str(value)
+    if isinstance(value, _CONTAINERS):
         expanded_size(value)
         return str(value)
-    if isinstance(value, int | float | Decimal | Undefined):
+    if isinstance(value, Undefined):
         return str(value)  # an undefined one raises
     raise TypeError(f"a {type(value).__name__} cannot be printed")
 

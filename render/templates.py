@@ -45,7 +45,7 @@ class CompiledTemplate:
 
         Raises RenderError: `missing-variables` for a declared or used name that is not there, else `render-error`.
         """
-        missing = [name for name in self._variables if not is_present(name, names)]
+        missing = [name for name in self._variables if name not in names and not is_present(name, names)]
         if missing:
             raise RenderError("missing-variables", f"template {self._name}: {', '.join(missing)}")
         try:
