@@ -20,6 +20,7 @@ from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 
 LONGEST_WAIT_S = 3600.0
 DETAIL_CHARACTERS = 500
+TOO_LARGE = (Verdict.UNSUPPORTED, Blame.MESSAGE)  # another ESP may take as much
 _READ_CHARACTERS = 2000
 _ENVELOPE_BYTES = 512  # about what addresses, ids and field names add
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -127,6 +128,12 @@ def unanswered(request: Request, no_reply: NoReply) -> list[Outcome]:
 def unknown(request: Request, reply: Reply) -> list[Outcome]:
     """An answer that says neither yes nor no: a server error, a redirect, something unreadable."""
     return outcomes(request, Verdict.UNKNOWN, Blame.ESP, f"HTTP {reply.status} {text_of(reply.body)}")
+
+
+def too_large(request: Request, words: str) -> list[Outcome]:
+    """More than this ESP takes: less of it in each half, and a mail alone goes to another ESP."""
+    is_alone = len(request.messages) == 1
+    return outcomes(request, *TOO_LARGE, words) if is_alone else outcomes(request, Verdict.SPLIT, Blame.NEIGHBOUR, words)
 
 
 def text_of(body: bytes) -> str:

@@ -92,6 +92,11 @@ def header(name: str, value: str) -> str:
     return "\r\n".join(folded)
 
 
+def header_value(value: str) -> str:
+    """An unstructured header's value in ASCII, on one line, for an ESP that writes the header itself."""
+    return value if _is_plain(value) else _encoded(value, " ")
+
+
 def _is_plain(value: str) -> bool:
     return value.isascii() and value.isprintable() and not _ENCODED_WORD.search(value)
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from esp.base import words_bytes
+from esp.mime import header_value
 from mail.ids import wire_id
 from mail.message import Address, Attachment, Message
 
@@ -125,7 +126,8 @@ def _envelope(message: Message) -> Json:
     fields: Json = {"to": [_address(message.to[0])]} if has_one else _distinct_recipients(message)
     fields["custom_args"] = _custom_args(message) if message.metadata else {"attempt_id": wire_id(message.attempt_id)}
     if message.headers:
-        fields["headers"] = dict(message.headers)
+        # "you must ensure these are properly encoded if they contain unicode characters"
+        fields["headers"] = {name: header_value(value) for name, value in message.headers}
     return fields
 
 

@@ -59,10 +59,11 @@ _JUDGEMENTS: dict[int, _Judgement] = {
     1100: _UNAVAILABLE,
     1101: _MISCONFIGURED,
     **dict.fromkeys((11, 12, 13, 402, 403, 410, 1105, 1109, *range(1120, 1126), 1130, 1131), _REJECTED),
-    **dict.fromkeys((*range(500, 523), *range(600, 612), *range(1221, 1237)), _MISCONFIGURED),
+    # of servers, signatures, domains, messages, triggers, statistics, bounces and streams: a sender never meets them by right
+    **dict.fromkeys((*range(500, 523), *range(600, 612), *range(700, 1004), *range(1221, 1237)), _MISCONFIGURED),
 }
 # Where the body says nothing: HTTP statuses that are documented as refusals of the whole request.
-_STATUSES: dict[int, _Judgement] = {401: _MISCONFIGURED, 404: _MISCONFIGURED, 413: _REJECTED, 415: _MISCONFIGURED, 429: _THROTTLED}
+_STATUSES: dict[int, _Judgement] = {401: _MISCONFIGURED, 404: _MISCONFIGURED, 413: base.TOO_LARGE, 415: _MISCONFIGURED, 429: _THROTTLED}
 _BAD_TO = re.compile(r"invalid 'to' address|error parsing 'to'", re.IGNORECASE)
 
 _SEARCHABLE_S = 6 * 86_400.0  # 45 days by default, 7 where an account chose so (postmarkapp.com/developer/api/messages-api, 2026-11)

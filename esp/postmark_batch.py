@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from esp.mime import header_value
 from mail.ids import wire_id
 from mail.message import Address, Attachment, Message
 
@@ -40,7 +41,7 @@ def _fields(message: Message) -> _Json:
     if message.tags and (tags := [tag for tag in message.tags if 0 < len(tag) <= _TAG_CHARACTERS]):
         fields["Tag"] = tags[0]
     if message.headers:
-        fields["Headers"] = [{"Name": name, "Value": value} for name, value in message.headers]
+        fields["Headers"] = [{"Name": name, "Value": header_value(value)} for name, value in message.headers]
     if message.attachments:
         fields["Attachments"] = [_attachment(a) for a in message.attachments]
     return fields

@@ -45,6 +45,8 @@ _FORBIDDEN_HEADERS = frozenset(
     | {"to", "from", "subject", "reply-to", "cc", "bcc"}
 )
 _CULPRIT = re.compile(r"personalizations[.\[]([0-9]{1,4})\b")
+# What stands once in a request, the same for all its mails (personalizations.common).
+_SHARED = re.compile(r"(from|reply_to|attachments|categories)\b")
 _TO = re.compile(r"personalizations[.\[][0-9]+\]?\.to\b(?:[.\[]([0-9]+))?")
 
 _PROVIDER = "sendgrid"
@@ -118,7 +120,9 @@ class Esp:
         status = reply.status
         if status == 202 or (status == 200 and not reply.body.strip()):  # 200: the sandbox, which delivers nothing
             return base.outcomes(request, Verdict.ACCEPTED, message_id=reply.headers.get("x-message-id", "")[:255])
-        if status in (400, 413):
+        if status == 413:
+            return base.too_large(request, _words(reply))
+        if status == 400:
             return _refused(request, reply)
         if status in (401, 403):
             return _not_allowed(request, reply)
@@ -170,8 +174,12 @@ def _nothing(message: Message) -> int:
 
 
 def _refused(request: Request, reply: Reply) -> list[Outcome]:
-    """Nothing of the request was taken. Where an error names its personalization, only that mail is to blame."""
+    """Nothing of the request was taken. Where an error names its personalization, only that mail is to blame; where it names what all
+    of them share, there is no sense in asking again for each.
+    """
     errors = _errors(reply.body)
+    if not errors:
+        return base.unknown(request, reply)
     if any(field.startswith("template_id") for field, _ in errors):
         return base.outcomes(request, Verdict.MISCONFIGURED, Blame.US, _words(reply))
     if len(request.messages) == 1:
@@ -182,7 +190,9 @@ def _refused(request: Request, reply: Reply) -> list[Outcome]:
         named = _CULPRIT.match(field)
         if named and (index := int(named[1])) < len(request.messages) and index not in culprits:
             culprits[index] = _culprit(request.messages[index], field, words)
-    neighbours = base.outcomes(request, Verdict.SPLIT, Blame.NEIGHBOUR, _words(reply))
+    is_shared = any(_SHARED.match(field) for field, _ in errors)
+    verdict, blame = (Verdict.REJECTED, Blame.MESSAGE) if is_shared else (Verdict.SPLIT, Blame.NEIGHBOUR)
+    neighbours = base.outcomes(request, verdict, blame, _words(reply))
     return [culprits.get(index, neighbour) for index, neighbour in enumerate(neighbours)]
 
 
@@ -213,8 +223,9 @@ def _errors(body: bytes) -> list[tuple[str, str]]:
     except orjson.JSONDecodeError:
         return []
     errors = answer.get("errors") if isinstance(answer, dict) else None
-    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    return [(str(error.get("field") or ""), str(error.get("message") or "")) for error in found]
+    listed = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    found = [(str(error.get("field") or ""), str(error.get("message") or "")) for error in listed]
+    return [error for error in found if any(error)]
 
 
 def _words(reply: Reply) -> str:

@@ -56,7 +56,7 @@ _ERRORS: dict[str, _Judgement] = {
         _MISCONFIGURED,
     ),
 }
-_STATUSES = {400: _REJECTED, 413: _REJECTED, 429: _THROTTLED, **dict.fromkeys((401, 403, 404, 405, 415), _MISCONFIGURED)}
+_STATUSES = {400: _REJECTED, 413: base.TOO_LARGE, 429: _THROTTLED, **dict.fromkeys((401, 403, 404, 405, 415), _MISCONFIGURED)}
 # Statuses of the entries of a bulk request; AWS' prose spells some in another way than its model.
 _STATUSES_OF_ENTRY: dict[str, _Judgement] = {
     **dict.fromkeys(("MESSAGE_REJECTED", "INVALID_PARAMETER", "INVALID_PARAMETER_VALUE"), _REJECTED),
@@ -171,8 +171,10 @@ class Esp:
         code, words = _code(reply, answer), _words(answer)
         if not 400 <= reply.status < 500:
             return base.unknown(request, reply)
+        if reply.status == 400 and not code:  # whoever says so does not speak as SES does
+            return base.unknown(request, reply)
         verdict, blame = _judge(_ERRORS.get(code) or _STATUSES.get(reply.status), words)
-        if verdict is Verdict.REJECTED and len(request.messages) > 1:
+        if verdict in (Verdict.REJECTED, Verdict.UNSUPPORTED) and len(request.messages) > 1:
             verdict, blame = Verdict.SPLIT, Blame.NEIGHBOUR
         wait_s = self._wait_s(reply, words) if verdict is Verdict.THROTTLED else None
         return base.outcomes(request, verdict, blame, f"HTTP {reply.status} {code} {words}", retry_after_s=wait_s)

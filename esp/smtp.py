@@ -45,10 +45,11 @@ _NOT_OURS = re.compile(
 _PERMANENT: dict[tuple[str, str | None], _Judgement] = {
     **{("1", detail): _BAD_RECIPIENT for detail in ("1", "2", "3", "6", "10")},
     **{("1", detail): _MISCONFIGURED for detail in ("7", "8")},
+    **{("2", detail): _REJECTED for detail in ("2", "3")},  # a full mailbox empties, and another mail may be short enough for it
     ("2", None): _BAD_RECIPIENT,
     **{("3", detail): _UNAVAILABLE for detail in ("1", "2")},
-    ("3", "4"): _REJECTED,
-    **{("4", detail): _BAD_RECIPIENT for detail in ("4", "6", "7")},
+    ("3", "4"): base.TOO_LARGE,
+    **{("4", detail): _REJECTED for detail in ("4", "6", "7")},  # no way there for now, which says nothing about the address
     ("4", None): _UNAVAILABLE,
     ("5", "3"): _UNSUPPORTED,  # too many recipients, and no less of them later
     ("6", None): _REJECTED,
@@ -59,7 +60,7 @@ _CODES = {
     **dict.fromkeys((530, 534, 535, 538), _MISCONFIGURED),
     555: _REJECTED,
 }
-_AT_RCPT = {**dict.fromkeys((521, 550, 551, 552, 553, 556), _BAD_RECIPIENT)}
+_AT_RCPT = dict.fromkeys((521, 550, 551, 553, 556), _BAD_RECIPIENT)  # a 552 is a full mailbox
 _OUR_STAGES = frozenset({"greeting", "starttls", "auth", "noop"})
 
 
@@ -135,7 +136,9 @@ def _judge(stage: str, code: int, words: str, message: Message) -> _Judgement:
     if stage in _OUR_STAGES or _NOT_OURS.search(words):
         return _MISCONFIGURED
     judgement = _CODES.get(code) or _PERMANENT.get((subject, detail)) or _PERMANENT.get((subject, None)) or _judge_plain(stage, code)
-    if stage == "mail" and judgement in (_BAD_RECIPIENT, _REJECTED) and (subject, detail) != ("3", "4") and code not in (552, 555):
+    if stage == "mail" and code == 552:  # the size has been named by then, and the recipients have not
+        return base.TOO_LARGE
+    if stage == "mail" and judgement in (_BAD_RECIPIENT, _REJECTED) and code != 555:
         return _MISCONFIGURED  # nobody but the sender has been named yet
     # behind the data several may be meant, and a blamed recipient is suppressed
     is_sure = stage == "rcpt" or base.is_about_recipient(message, words)
@@ -145,7 +148,8 @@ def _judge(stage: str, code: int, words: str, message: Message) -> _Judgement:
 def _judge_for_now(stage: str, code: int, subject: str, detail: str, words: str) -> _Judgement:
     """A 4yz: later is better. Too much of ours, the relay's own trouble, or the mailbox's."""
     is_policy = subject == "7" and detail != "1" and code != 454
-    if _TOO_MUCH.search(words) or (subject, detail) == ("5", "3") or (is_policy and stage not in _OUR_STAGES):
+    is_mailbox = subject == "2"  # "over quota" may be the recipient's
+    if (_TOO_MUCH.search(words) and not is_mailbox) or (subject, detail) == ("5", "3") or (is_policy and stage not in _OUR_STAGES):
         return _THROTTLED
     if code == 452 and not subject:
         return _THROTTLED

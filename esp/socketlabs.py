@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from esp import base, events
+from esp.mime import header_value
 from esp.socketlabs_events import PROVIDER, folded, read_event
 from mail.account import Account
 from mail.callback import Callback
@@ -65,13 +66,14 @@ _MESSAGE_CODES: dict[str, _Judgement] = {
     "NoValidRecipients": _NO_RECIPIENT,
     "InvalidFromAddress": _MISCONFIGURED,  # a sound address that this account may not send from
     "InvalidFrom": _MISCONFIGURED,
-    **dict.fromkeys(("InvalidAttachment", "MessageTooLarge", "EmptySubject", "NoValidBodyParts"), _REJECTED),
+    "MessageTooLarge": base.TOO_LARGE,
+    **dict.fromkeys(("InvalidAttachment", "EmptySubject", "NoValidBodyParts"), _REJECTED),
     **dict.fromkeys(("InvalidTemplateId", "TemplateHasNoContent", "MessageBodyConflict", "InvalidMergeData"), _REJECTED),
 }
-# Where the body has no code. A 408 is not among them: the mails may be in.
+# Where the body has no code that we know. A 408 is not among them: the mails may be in.
 _STATUSES: dict[int, _Judgement] = {
+    413: base.TOO_LARGE,
     429: (Verdict.THROTTLED, Blame.ESP),
-    **dict.fromkeys((400, 409, 413, 422), _REJECTED),
     **dict.fromkeys((401, 403, 404, 405, 406, 415), _MISCONFIGURED),
 }
 
@@ -117,9 +119,8 @@ class Esp:
         code = events.text(answer.get("errorcode"))
         if reply.status == 200 and code in ("Success", "Warning"):
             return _taken(request, reply, answer, is_whole=code == "Success")
-        is_no = reply.status == 200 or (400 <= reply.status < 500 and reply.status != 408)
-        judgement = _REQUEST_CODES.get(code) or _MESSAGE_CODES.get(code) or _STATUSES.get(reply.status)
-        return self._refused(request, reply, answer, judgement) if is_no and judgement else base.unknown(request, reply)
+        judgement = _judge(reply.status, code)
+        return self._refused(request, reply, answer, judgement) if judgement else base.unknown(request, reply)
 
     def health(self) -> Request:
         """There is no ping: an injection of nothing answers NoMessages with 200, and a bad key 401."""
@@ -152,9 +153,18 @@ class Esp:
         named, _ = _failures(request, answer)
         neighbours = base.outcomes(request, Verdict.SPLIT, Blame.NEIGHBOUR, words)
         return [
-            named[index] if index in named and named[index].verdict is Verdict.REJECTED else neighbour
+            named[index] if index in named and named[index].verdict in (Verdict.REJECTED, Verdict.UNSUPPORTED) else neighbour
             for index, neighbour in enumerate(neighbours)
         ]
+
+
+def _judge(status: int, code: str) -> _Judgement | None:
+    """What the refusal of a whole request means; None where it is none, or nothing can be read in it."""
+    is_refusal = 400 <= status < 500 and status != 408
+    if status != 200 and not is_refusal:
+        return None
+    undocumented = _REJECTED if is_refusal and code else None
+    return _REQUEST_CODES.get(code) or _MESSAGE_CODES.get(code) or _STATUSES.get(status) or undocumented
 
 
 def _fields(message: Message) -> _Json:
@@ -171,7 +181,7 @@ def _fields(message: Message) -> _Json:
     if message.reply_to:
         fields["replyTo"] = _address(message.reply_to)
     if message.headers:
-        fields["customHeaders"] = [{"name": name, "value": value} for name, value in message.headers]
+        fields["customHeaders"] = [{"name": name, "value": header_value(value)} for name, value in message.headers]
     if message.attachments:
         fields["attachments"] = [_attachment(a) for a in message.attachments]
     if message.tags or message.metadata:

@@ -54,7 +54,8 @@ _STATUSES: dict[int, _Judgement] = {
     **dict.fromkeys((401, 403, 404, 405, 406, 415), _MISCONFIGURED),
     **dict.fromkeys((420, 429), _THROTTLED),
 }
-_REFUSALS = (400, 409, 413, 422)
+_TOO_LARGE = 413
+_REFUSALS = (400, 409, 422)
 # What an error's code says about the mail, where it was refused.
 _CODES: dict[str, _Judgement] = {
     **dict.fromkeys(("1100", "1303", "1304", "1600", "1601", "1603", "1700", "1800", "1910"), _MISCONFIGURED),
@@ -110,7 +111,9 @@ class Esp:
         codes = [code for code, _ in _errors(answer)]
         if reply.status in _STATUSES:
             return self._held_up(request, reply, answer, _STATUSES[reply.status])
-        if reply.status in _REFUSALS and (codes or reply.status == 413):
+        if reply.status == _TOO_LARGE:
+            return base.too_large(request, _words(reply, answer))
+        if reply.status in _REFUSALS and codes:
             return self._refused(request, reply, answer, codes)
         return base.unknown(request, reply)
 
@@ -267,7 +270,7 @@ def _errors(answer: _Json) -> list[tuple[str, str]]:
     results = answer.get("results")
     nested = results.get("rcpt_to_errors") if isinstance(results, dict) else None
     listed = [error for some in (answer.get("errors"), nested) if isinstance(some, list) for error in some if isinstance(error, dict)]
-    return [(events.text(error.get("code")), _about(error)) for error in listed]
+    return [(events.text(error.get("code")), words) for error in listed if (words := _about(error))]
 
 
 def _about(error: _Json) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from esp.base import size_bytes, words_bytes
+from esp.mime import header_value
 from mail.ids import wire_id
 from mail.message import Address, Attachment, Message
 
@@ -142,7 +143,7 @@ def _copy(address: Address, message: Message) -> Json:
 
 def _values(message: Message, manner: Manner) -> Json:
     """The values of the variables; a recipient's own win over any metadata of the same name."""
-    values = {"subject": message.subject, **{_variable(n): value for n, (_, value) in enumerate(message.headers)}}
+    values = {"subject": message.subject, **{_variable(n): header_value(value) for n, (_, value) in enumerate(message.headers)}}
     return {**values, "text": message.text, "html": message.html} if manner is Manner.SUBSTITUTED else values
 
 

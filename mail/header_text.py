@@ -74,7 +74,7 @@ def read_tags(raw: list[str] | None, path: str) -> tuple[str, ...]:
 
 
 def read_metadata(texts: Mapping[str, str], path: str) -> tuple[tuple[str, str], ...]:
-    """Pairs that travel beside the mail, over SMTP as headers; raises InvalidJob (header-injection)."""
+    """Pairs that travel beside the mail where the ESP takes them; raises InvalidJob (header-injection)."""
     for name, value in texts.items():
         refuse_controls(name, path)
         refuse_controls(value, join(path, name))

@@ -18,7 +18,7 @@ from tests.esp.messages import any_message, message
 
 ROOT = Path(__file__).parents[2]
 STANZAS: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "config" / "esps.toml").read_text())
-# In SMTP these numbers mean something else: a 5xx is a no.
+# In SMTP the numbers alone say it: a 5xx is a no.
 HTTP_ESPS = sorted(name for name, stanza in STANZAS.items() if stanza["base_url"].startswith("https:"))
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -96,8 +96,20 @@ def test_no_reply_whatever_raises_and_only_a_success_is_accepted(
     request = prepared(esp, 2)
     outcomes = esp.interpret(request, Reply(status, headers, body))
     assert_one_each(request, outcomes)
+    verdicts = {o.verdict for o in outcomes}
     if not 200 <= status < 300:
-        assert Verdict.ACCEPTED not in {o.verdict for o in outcomes}
+        assert Verdict.ACCEPTED not in verdicts
+    if provider_name in HTTP_ESPS:  # what cannot be read is neither a no nor proof that nothing was taken
+        assert not {Verdict.REJECTED, Verdict.UNAVAILABLE} & verdicts
+
+
+@pytest.mark.parametrize("provider_name", sorted(STANZAS))
+@given(status=st.integers(-1, 999), body=st.one_of(st.binary(), st.sampled_from([b"", b"<html>", b"{}", b"[]", b"null", b'{"errors":[]}'])))
+@QUICK
+def test_a_mail_alone_is_never_split(provider_name: str, status: int, body: bytes) -> None:
+    esp = base.load(account(provider_name))
+    request = prepared(esp, 1)
+    assert Verdict.SPLIT not in {o.verdict for o in esp.interpret(request, Reply(status, {}, body))}
 
 
 json_values = st.recursive(
@@ -117,6 +129,8 @@ def test_json_of_an_unexpected_shape_raises_nothing(provider_name: str, status: 
     esp = base.load(account(provider_name))
     request = prepared(esp, 2)
     assert_one_each(request, esp.interpret(request, Reply(status, {}, json.dumps(body).encode())))
+    alone = prepared(esp, 1)
+    assert Verdict.SPLIT not in {o.verdict for o in esp.interpret(alone, Reply(status, {}, json.dumps(body).encode()))}
 
 
 def test_deeply_nested_json_raises_nothing(esp: base.Esp) -> None:
@@ -135,6 +149,12 @@ def test_many_messages_are_cut_to_the_limits(esp: base.Esp) -> None:
 
 def test_no_messages_need_no_request(esp: base.Esp) -> None:
     assert esp.prepare([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_header_beyond_ascii_travels_in_encoded_words(esp: base.Esp, count: int) -> None:
+    messages = [message(headers=(("X-Note", f"Grüße {n} 👋"),)) for n in range(count)]
+    assert all(request.body.isascii() for request in esp.prepare(messages))
 
 
 def test_what_never_left_is_unavailable_and_what_left_is_unknown(esp: base.Esp) -> None:

@@ -98,35 +98,6 @@ def test_what_postmark_cannot_express_has_a_reason(changes: dict[str, Any]) -> N
     assert esp().unsupported(message()) is None
 
 
-@pytest.mark.parametrize(
-    ("code", "verdict", "blame"),
-    [
-        (10, Verdict.MISCONFIGURED, Blame.US),
-        (11, Verdict.REJECTED, Blame.MESSAGE),
-        (100, Verdict.UNAVAILABLE, Blame.ESP),
-        (300, Verdict.REJECTED, Blame.MESSAGE),
-        (400, Verdict.MISCONFIGURED, Blame.US),
-        (401, Verdict.MISCONFIGURED, Blame.US),
-        (402, Verdict.REJECTED, Blame.MESSAGE),
-        (403, Verdict.REJECTED, Blame.MESSAGE),
-        (405, Verdict.THROTTLED, Blame.ESP),
-        (406, Verdict.REJECTED, Blame.RECIPIENT),
-        (411, Verdict.UNSUPPORTED, Blame.MESSAGE),
-        (412, Verdict.MISCONFIGURED, Blame.US),
-        (413, Verdict.MISCONFIGURED, Blame.US),
-        (429, Verdict.THROTTLED, Blame.ESP),
-        (1100, Verdict.UNAVAILABLE, Blame.ESP),
-        (1121, Verdict.REJECTED, Blame.MESSAGE),
-        (1235, Verdict.MISCONFIGURED, Blame.US),
-        (-7, Verdict.UNKNOWN, Blame.ESP),
-        (9999, Verdict.UNKNOWN, Blame.ESP),
-    ],
-)
-def test_an_error_code_means_what_the_documentation_says(code: int, verdict: Verdict, blame: Blame) -> None:
-    outcome = item(code)
-    assert (outcome.verdict, outcome.blame) == (verdict, blame)
-
-
 def test_the_recipient_is_blamed_only_for_its_own_address() -> None:
     assert item(300, "Invalid 'To' address: 'x'").blame is Blame.RECIPIENT
     assert item(300, "Error parsing 'To': x").blame is Blame.RECIPIENT
@@ -135,12 +106,6 @@ def test_the_recipient_is_blamed_only_for_its_own_address() -> None:
     copies = (Address("bob@b.test"),)
     assert item(406, "Found inactive addresses: bob@b.test.", cc=copies).blame is Blame.MESSAGE
     assert item(406, "Found inactive addresses: bob@b.test, Ann@a.test.", cc=copies).blame is Blame.RECIPIENT
-
-
-def test_out_of_credits_waits_long() -> None:
-    assert item(405).retry_after_s == 3600.0
-    (outcome,) = answered(422, {"ErrorCode": 405, "Message": "credits"})
-    assert (outcome.verdict, outcome.retry_after_s) == (Verdict.THROTTLED, 3600.0)
 
 
 def test_a_success_carries_the_message_id() -> None:
@@ -166,39 +131,6 @@ def test_an_answer_of_another_length_says_nothing_about_anybody(body: Any) -> No
 def test_an_unreadable_item_is_unknown_and_costs_its_neighbours_nothing(odd: Any) -> None:
     first, second = answered(200, [odd, OK], count=2)
     assert (first.verdict, second.verdict) == (Verdict.UNKNOWN, Verdict.ACCEPTED)
-
-
-def test_a_refusal_of_the_whole_request_splits_it_until_the_mail_is_alone() -> None:
-    assert {o.verdict for o in answered(422, {"ErrorCode": 403, "Message": "x"}, count=3)} == {Verdict.SPLIT}
-    assert answered(422, {"ErrorCode": 403, "Message": "x"})[0].verdict is Verdict.REJECTED
-    assert answered(413, "")[0].verdict is Verdict.REJECTED
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "verdict"),
-    [
-        (401, "", Verdict.MISCONFIGURED),
-        (401, {"ErrorCode": 9999}, Verdict.MISCONFIGURED),
-        (404, "", Verdict.MISCONFIGURED),
-        (415, "", Verdict.MISCONFIGURED),
-        (422, "", Verdict.UNKNOWN),
-        (400, "", Verdict.UNKNOWN),
-        (429, "", Verdict.THROTTLED),
-        (500, {"ErrorCode": 100}, Verdict.UNKNOWN),
-        (503, {"ErrorCode": 10}, Verdict.UNKNOWN),
-        (503, {"ErrorCode": 100}, Verdict.UNAVAILABLE),
-        (503, "", Verdict.UNKNOWN),
-        (302, {"ErrorCode": 10}, Verdict.UNKNOWN),
-        (202, [OK], Verdict.UNKNOWN),
-    ],
-)
-def test_a_status_counts_where_the_body_is_silent(status: int, body: Any, verdict: Verdict) -> None:
-    assert answered(status, body)[0].verdict is verdict
-
-
-def test_a_rate_limit_says_how_long_where_it_does() -> None:
-    assert answered(429, {"ErrorCode": 429}, headers={"retry-after": "7"})[0].retry_after_s == 7.0
-    assert answered(429, {"ErrorCode": 429})[0].retry_after_s is None
 
 
 def test_the_request_carries_token_and_content_type() -> None:

@@ -261,32 +261,6 @@ def test_a_bad_copy_is_not_blamed_on_the_recipient() -> None:
     assert refuse(1, 400, INVALID | {"field": "personalizations.0.to.0.email"}, to=to) == [(Verdict.REJECTED, Blame.RECIPIENT)]
 
 
-def test_a_wrong_template_is_our_fault_and_not_the_mails() -> None:
-    assert refuse(2, 400, {"message": "template not found", "field": "template_id"}) == [(Verdict.MISCONFIGURED, Blame.US)] * 2
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait_s"),
-    [
-        ({"retry-after": "7", "x-ratelimit-reset": "1800000030"}, 7.0),
-        ({"retry-after": "0", "x-ratelimit-reset": "1800000030"}, 0.0),
-        ({"x-ratelimit-reset": "1800000030"}, 30.0),
-        ({}, None),
-    ],
-)
-def test_a_rate_limit_says_how_long(headers: dict[str, str], wait_s: float | None) -> None:
-    (request,) = esp().prepare([message()])
-    (outcome,) = esp().interpret(request, Reply(429, headers, b""))
-    assert (outcome.verdict, outcome.retry_after_s) == (Verdict.THROTTLED, wait_s)
-
-
-def test_a_used_up_plan_waits_long_whatever_the_status() -> None:
-    (request,) = esp().prepare([message()])
-    for status in (401, 403):
-        (outcome,) = esp().interpret(request, Reply(status, {}, b'{"errors":[{"message":"Maximum credits exceeded"}]}'))
-        assert (outcome.verdict, outcome.retry_after_s) == (Verdict.THROTTLED, 3600.0)
-
-
 def test_the_request_carries_key_and_content_type() -> None:
     (request,) = esp().prepare([message()])
     assert (request.method, request.url) == ("POST", "https://api.sendgrid.com/v3/mail/send")

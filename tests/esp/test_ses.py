@@ -244,15 +244,6 @@ def test_health_is_signed_too() -> None:
     assert put(health, key="AKIA:other").status == 403
 
 
-def test_a_daily_quota_waits_longer_than_a_rate() -> None:
-    (request,) = esp().prepare([message()])
-    waits = []
-    for words in ("Maximum sending rate exceeded.", "Daily message quota exceeded."):
-        reply = Reply(429, {"x-amzn-errortype": "TooManyRequestsException"}, json.dumps({"message": words}).encode())
-        waits.append(esp().interpret(request, reply)[0].retry_after_s)
-    assert waits == [None, base.LONGEST_WAIT_S]
-
-
 def test_botocore_is_only_imported_where_an_account_is_on() -> None:
     code = "import sys, esp.ses, esp.exchange; assert not {'botocore', 'dkim'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
@@ -264,13 +255,6 @@ def test_a_nul_hidden_in_the_inner_json_is_not_kept() -> None:
     (found,) = esp().parse_events(envelope)
     assert (found.type, found.reason) == (EventType.DROPPED, "a\ufffdb")
     assert "\0" not in json.dumps(found.raw, ensure_ascii=False)
-
-
-@pytest.mark.parametrize("name", ["ThrottlingException", "MessageRejected", "AccessDeniedException", "ConflictException"])
-def test_a_server_error_stays_open_whatever_it_calls_itself(name: str) -> None:
-    (request,) = esp().prepare([message()])
-    (found,) = esp().interpret(request, Reply(503, {"x-amzn-errortype": name}, b'{"message":"no"}'))
-    assert (found.verdict, found.blame) == (Verdict.UNKNOWN, Blame.ESP)
 
 
 def test_both_feeds_of_one_bounce_have_one_id() -> None:

@@ -34,92 +34,6 @@ def outcome(stage: str, code: int, words: str, copies: int = 0) -> Outcome:
     return found
 
 
-@pytest.mark.parametrize(
-    ("stage", "code", "words", "judgement"),
-    [
-        ("greeting", 421, "4.7.0 Too many connections from your host", THROTTLED),
-        ("greeting", 421, "4.3.2 shutting down", UNAVAILABLE),
-        ("greeting", 554, "5.7.1 No SMTP service here", US),
-        ("greeting", 521, "host does not accept mail", US),
-        ("starttls", 454, "4.7.0 TLS not available due to temporary reason", UNAVAILABLE),
-        ("starttls", 502, "the server does not offer STARTTLS", US),
-        ("auth", 432, "4.7.12 A password transition is needed", UNAVAILABLE),
-        ("auth", 454, "4.7.0 Temporary authentication failure", UNAVAILABLE),
-        ("auth", 451, "Authentication failed: Maximum credits exceeded", THROTTLED),
-        ("auth", 534, "5.7.9 Authentication mechanism is too weak", US),
-        ("auth", 535, "5.7.8 Authentication credentials invalid", US),
-        ("auth", 538, "5.7.11 Encryption required", US),
-        ("mail", 421, "closing", UNAVAILABLE),
-        ("mail", 451, "4.3.0 Local error", UNAVAILABLE),
-        ("mail", 451, "You've exceeded your messaging limits", THROTTLED),
-        ("mail", 454, "Throttling failure: Maximum sending rate exceeded.", THROTTLED),
-        ("mail", 452, "4.3.1 Insufficient system storage", UNAVAILABLE),
-        ("mail", 455, "parameters not accepted now", UNAVAILABLE),
-        ("mail", 501, "5.1.7 Bad sender address syntax", US),
-        ("mail", 503, "5.5.1 need AUTH", US),
-        ("mail", 530, "5.7.0 Authentication required", US),
-        ("mail", 550, "5.1.8 Sender domain does not exist", US),
-        ("mail", 550, "5.7.1 Sender rejected", US),
-        ("mail", 552, "5.3.4 Message size exceeds fixed limit", REJECTED),
-        ("mail", 552, "too big", REJECTED),
-        ("mail", 553, "Sender address not allowed", US),
-        ("mail", 555, "5.5.4 Unsupported option", REJECTED),
-        ("rcpt", 450, "4.2.0 Greylisted, come back later", NOT_NOW),
-        ("rcpt", 450, "4.7.1 Greylisted", NOT_NOW),
-        ("rcpt", 451, "greylisted", NOT_NOW),
-        ("rcpt", 452, "4.2.2 Mailbox full", NOT_NOW),
-        ("rcpt", 452, "4.5.3 Too many recipients", THROTTLED),
-        ("rcpt", 452, "insufficient storage", THROTTLED),
-        ("rcpt", 450, "4.7.28 Unusual rate of mail from your network", THROTTLED),
-        ("rcpt", 451, "4.4.4 Cannot route", UNAVAILABLE),
-        ("rcpt", 501, "5.1.3 Bad address syntax", RECIPIENT),
-        ("rcpt", 502, "not implemented", REJECTED),
-        ("rcpt", 521, "5.3.2 does not accept mail", UNAVAILABLE),
-        ("rcpt", 521, "does not accept mail", RECIPIENT),
-        ("rcpt", 550, "User unknown", RECIPIENT),
-        ("rcpt", 550, "5.1.1 User unknown", RECIPIENT),
-        ("rcpt", 550, "5.1.2 Bad domain", RECIPIENT),
-        ("rcpt", 550, "5.1.6 Moved", RECIPIENT),
-        ("rcpt", 550, "5.2.1 Mailbox disabled", RECIPIENT),
-        ("rcpt", 550, "5.4.4 Unroutable", RECIPIENT),
-        ("rcpt", 550, "5.7.1 Rejected by policy", REJECTED),
-        ("rcpt", 550, "5.7.1 Relaying denied", US),
-        ("rcpt", 554, "5.7.1 <x>: Relay access denied", US),
-        ("rcpt", 550, "5.7.1 Unconfigured Sending Domain <brand.test>", US),
-        ("rcpt", 550, "5.7.25 No reverse DNS", US),
-        ("rcpt", 551, "User not local", RECIPIENT),
-        ("rcpt", 552, "5.2.2 Mailbox full", RECIPIENT),
-        ("rcpt", 553, "Mailbox name not allowed", RECIPIENT),
-        ("rcpt", 554, "Transaction failed", REJECTED),
-        ("rcpt", 556, "5.1.10 Recipient has null MX", RECIPIENT),
-        ("data", 451, "4.3.0 not now", UNAVAILABLE),
-        ("data", 554, "5.5.1 no valid recipients", REJECTED),
-        ("data", 250, "what?", UNAVAILABLE),
-        ("end", 421, "4.3.2 shutting down", UNAVAILABLE),
-        ("end", 451, "4.7.0 Rate limit", THROTTLED),
-        ("end", 452, "4.3.1 no space", UNAVAILABLE),
-        ("end", 454, "Throttling failure: Daily message quota exceeded.", THROTTLED),
-        ("end", 550, "5.1.1 User unknown", RECIPIENT),
-        ("end", 550, "5.3.2 System not accepting mail", UNAVAILABLE),
-        ("end", 550, "5.5.3 Too many recipients", UNSUPPORTED),
-        ("end", 550, "5.6.0 JSON parsing error in X-MSYS-API", REJECTED),
-        ("end", 552, "5.3.4 Message too big", REJECTED),
-        ("end", 554, "Message rejected: Email address is not verified.", US),
-        ("end", 554, "Access denied", US),
-        ("end", 554, "5.7.1 Spam", REJECTED),
-        ("end", 550, "5.7.26 Unauthenticated email is not accepted (DMARC)", US),
-        ("end", 500, "Line too long", REJECTED),
-        ("extension", 552, "the server takes 10 bytes a mail", UNSUPPORTED),
-        ("end", -1, "gibberish", (Verdict.UNKNOWN, Blame.ESP)),
-        ("end", 354, "go on", (Verdict.UNKNOWN, Blame.ESP)),
-        ("end", 251, "will forward", (Verdict.UNKNOWN, Blame.ESP)),
-    ],
-)
-def test_a_reply_means_what_the_rfcs_and_the_esps_say(stage: str, code: int, words: str, judgement: tuple[Verdict, Blame]) -> None:
-    found = outcome(stage, code, words)
-    assert (found.verdict, found.blame) == judgement
-
-
 def test_only_250_to_the_final_dot_is_a_yes() -> None:
     assert outcome("end", 250, "2.0.0 Ok: queued as 4F").verdict is Verdict.ACCEPTED
     for stage in ("greeting", "mail", "rcpt", "data", "auth"):
@@ -138,13 +52,6 @@ def test_behind_the_data_a_recipient_is_only_blamed_where_it_is_certain() -> Non
     assert outcome("end", 550, "5.1.1 User unknown", copies=1).blame is Blame.MESSAGE
     assert outcome("end", 550, "5.1.1 <ann@a.test> User unknown", copies=1).blame is Blame.RECIPIENT
     assert outcome("rcpt", 550, "5.1.1 User unknown", copies=1).blame is Blame.RECIPIENT
-
-
-@pytest.mark.parametrize(
-    ("words", "wait_s"), [("Throttling failure: Maximum sending rate exceeded.", None), ("Daily message quota exceeded", 3600)]
-)
-def test_a_used_up_quota_waits_longer_than_a_rate(words: str, wait_s: float | None) -> None:
-    assert outcome("mail", 454, words).retry_after_s == wait_s
 
 
 def test_no_address_stays_in_the_detail() -> None:

@@ -128,7 +128,7 @@ def test_whatever_breaks_behind_the_final_dot_leaves_it_open(relay: Relay, excha
         ({"do": "throttle"}, Verdict.THROTTLED, Blame.ESP),
         ({"do": "error_before", "status": 451}, Verdict.UNAVAILABLE, Blame.ESP),
         ({"do": "error_before", "status": 421}, Verdict.UNAVAILABLE, Blame.ESP),
-        ({"do": "error_before", "status": 552}, Verdict.REJECTED, Blame.MESSAGE),
+        ({"do": "error_before", "status": 552}, Verdict.UNSUPPORTED, Blame.MESSAGE),
         ({"do": "error_before", "status": 554}, Verdict.REJECTED, Blame.MESSAGE),
         ({"do": "partial"}, Verdict.REJECTED, Blame.RECIPIENT),
     ],

@@ -136,49 +136,6 @@ def test_a_success_bears_our_own_message_id() -> None:
     assert said(outcomes) == [ACCEPTED, ACCEPTED]
 
 
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("AccountDisabled", MISCONFIGURED),
-        ("InvalidAuthentication", MISCONFIGURED),
-        ("TooManyErrors", MISCONFIGURED),
-        ("InternalError", (Verdict.UNAVAILABLE, Blame.ESP)),
-        ("InvalidData", REJECTED),
-        ("NoMessages", REJECTED),
-        ("EmptyMessage", REJECTED),
-        ("OverQuota", (Verdict.THROTTLED, Blame.ESP)),
-        ("TooManyMessages", (Verdict.UNSUPPORTED, Blame.MESSAGE)),
-        ("TooManyRecipients", (Verdict.UNSUPPORTED, Blame.MESSAGE)),
-        ("NoValidRecipients", BAD_RECIPIENT),
-        ("success", UNKNOWN),
-        ("Surprise", UNKNOWN),
-        (None, UNKNOWN),
-        (7, UNKNOWN),
-    ],
-)
-def test_a_code_of_the_whole_request_means_that_nothing_was_injected(code: Any, expected: tuple[Verdict, Blame]) -> None:
-    assert said(answered({"ErrorCode": code})) == [expected]
-    is_about_mails = expected[0] in (Verdict.REJECTED, Verdict.UNSUPPORTED)
-    assert said(answered({"ErrorCode": code}, count=3)) == [SPLIT if is_about_mails else expected] * 3
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        *((code, REJECTED) for code in ("InvalidAttachment", "MessageTooLarge", "EmptySubject", "NoValidBodyParts", "InvalidTemplateId")),
-        *((code, REJECTED) for code in ("TemplateHasNoContent", "MessageBodyConflict", "InvalidMergeData")),
-        ("EmptyToAddress", BAD_RECIPIENT),
-        ("NoValidRecipients", BAD_RECIPIENT),
-        ("InvalidFromAddress", MISCONFIGURED),
-        ("InvalidFrom", MISCONFIGURED),
-        ("Surprise", UNKNOWN),
-        ("Warning", UNKNOWN),
-    ],
-)
-def test_a_code_of_one_message_costs_it_only(code: str, expected: tuple[Verdict, Blame]) -> None:
-    assert said(answered(listed(failed(1, code)), count=3)) == [ACCEPTED, expected, ACCEPTED]
-
-
 def test_the_recipient_is_blamed_only_for_its_own_address() -> None:
     assert said(answered(listed(failed(0, "Warning", "ann@a.test")))) == [BAD_RECIPIENT]
     assert said(answered(listed(failed(0, "Warning", "as they spelled it")))) == [BAD_RECIPIENT]
@@ -218,28 +175,6 @@ def test_names_are_read_without_regard_to_case() -> None:
     assert said(answered(body, count=2)) == [REJECTED, ACCEPTED]
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        (400, REJECTED),
-        (401, MISCONFIGURED),
-        (403, MISCONFIGURED),
-        (404, MISCONFIGURED),
-        (408, UNKNOWN),
-        (413, REJECTED),
-        (422, REJECTED),
-        (429, (Verdict.THROTTLED, Blame.ESP)),
-        (418, UNKNOWN),
-        (500, UNKNOWN),
-        (503, UNKNOWN),
-        (201, UNKNOWN),
-        (302, UNKNOWN),
-    ],
-)
-def test_a_status_counts_where_the_body_is_silent(status: int, expected: tuple[Verdict, Blame]) -> None:
-    assert said(answered(b"", status=status)) == [expected]
-
-
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 def test_no_code_makes_a_no_out_of_a_server_error(status: int) -> None:
     for code in ("InvalidData", "OverQuota", "InternalError", "Success"):
@@ -248,11 +183,6 @@ def test_no_code_makes_a_no_out_of_a_server_error(status: int) -> None:
 
 def test_a_truncated_body_is_unknown() -> None:
     assert said(answered(b'{"ErrorCode":"Success","MessageRes', count=2)) == [UNKNOWN] * 2
-
-
-def test_a_rate_limit_says_how_long_where_it_does() -> None:
-    assert answered({"ErrorCode": "OverQuota"}, headers={"retry-after": "7"})[0].retry_after_s == 7.0
-    assert answered({"ErrorCode": "OverQuota"})[0].retry_after_s is None
 
 
 def test_health_injects_nothing() -> None:

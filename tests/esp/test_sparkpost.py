@@ -212,57 +212,6 @@ def test_an_unreadable_or_truncated_success_is_unknown() -> None:
         assert said(answered(200, body, count=2)) == [UNKNOWN] * 2
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "expected"),
-    [
-        (403, "1100", MISCONFIGURED),
-        (400, "1100", MISCONFIGURED),
-        (400, "1200", REJECTED),
-        (422, "1300", REJECTED),
-        (422, "1301", REJECTED),
-        (401, "1303", MISCONFIGURED),
-        (401, "1304", MISCONFIGURED),
-        (400, "1305", REJECTED),
-        (422, "1400", REJECTED),
-        (400, "1401", REJECTED),
-        (500, "1500", UNKNOWN),
-        (500, "1501", UNKNOWN),
-        (400, "1502", (Verdict.UNAVAILABLE, Blame.ESP)),
-        (404, "1600", MISCONFIGURED),
-        (403, "1601", MISCONFIGURED),
-        (409, "1602", REJECTED),
-        (422, "1603", MISCONFIGURED),
-        (415, "1700", MISCONFIGURED),
-        (406, "1800", MISCONFIGURED),
-        (503, "1900", UNKNOWN),
-        (400, "1901", REJECTED),
-        (400, "1902", BAD_RECIPIENT),
-        (400, "1910", MISCONFIGURED),
-        (422, "2002", REJECTED),
-        (422, "2007", REJECTED),
-        (422, "2004", MISCONFIGURED),
-        (422, "2005", MISCONFIGURED),
-        (422, "2106", MISCONFIGURED),
-        (400, "2008", MISCONFIGURED),
-        (420, "2101", THROTTLED),
-        (420, "2102", THROTTLED),
-        (420, "2103", THROTTLED),
-        (420, "2105", THROTTLED),
-        (422, "3000", REJECTED),
-        (422, "3001", REJECTED),
-        (422, "3002", REJECTED),
-        (422, "3010", REJECTED),
-        (400, "5002", BAD_RECIPIENT),
-        (400, "7000", MISCONFIGURED),
-        (400, "7001", MISCONFIGURED),
-        (400, "9999", REJECTED),
-    ],
-)
-def test_an_error_code_means_what_the_documentation_says(status: int, code: str, expected: tuple[Verdict, Blame]) -> None:
-    assert said(answered(status, errors(code))) == [expected]
-    assert said(answered(status, errors(code), count=3)) == [SPLIT if expected[0] is Verdict.REJECTED else expected] * 3
-
-
 def test_the_only_recipient_suppressed_is_rejected_whatever_the_counts_say() -> None:
     quirk = counted(1, 0, **errors("1902", words="recipient address was suppressed due to customer policy"))
     assert said(answered(400, quirk)) == [BAD_RECIPIENT]
@@ -273,37 +222,6 @@ def test_the_only_recipient_suppressed_is_rejected_whatever_the_counts_say() -> 
 
 def test_a_copys_address_is_not_held_against_the_recipient() -> None:
     assert said(answered(400, errors("5002"), cc=COPY)) == [REJECTED]
-
-
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        (400, UNKNOWN),
-        (401, MISCONFIGURED),
-        (403, MISCONFIGURED),
-        (404, MISCONFIGURED),
-        (405, MISCONFIGURED),
-        (408, UNKNOWN),
-        (409, UNKNOWN),
-        (413, REJECTED),
-        (420, THROTTLED),
-        (422, UNKNOWN),
-        (429, THROTTLED),
-        (500, UNKNOWN),
-        (503, UNKNOWN),
-        (202, UNKNOWN),
-        (307, UNKNOWN),
-    ],
-)
-def test_a_status_counts_where_the_body_is_silent(status: int, expected: tuple[Verdict, Blame]) -> None:
-    assert said(answered(status, b"<html>")) == [expected]
-
-
-def test_a_quota_waits_long_and_a_rate_short_unless_told_otherwise() -> None:
-    assert answered(420, errors("2105"))[0].retry_after_s == 3600.0
-    assert answered(429, errors())[0].retry_after_s == 5.0
-    assert answered(429, errors(), headers={"retry-after": "2"})[0].retry_after_s == 2.0
-    assert answered(401, errors())[0].retry_after_s is None
 
 
 def test_no_address_comes_into_the_detail() -> None:
