@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 
+from esp.health import Health
 from mail.account import Account
 from mail.callback import Callback
 from mail.event import Event
@@ -68,7 +69,11 @@ class Esp(Protocol):
         ...
 
     def health(self) -> Request:
-        """A request without messages that succeeds (2xx) where the account's credentials are good."""
+        """A cheap request without messages, whose answer shows whether the account may send."""
+        ...
+
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """What that answer says of the account. Whatever came back, this does not raise."""
         ...
 
 

@@ -16,6 +16,7 @@ import orjson
 
 from esp import base, events
 from esp.basic_auth import verify_basic
+from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.postmark_batch import encode
 from mail.account import Account
 from mail.callback import Callback
@@ -138,6 +139,17 @@ class Esp:
 
     def health(self) -> Request:
         return Request("GET", f"{self._origin}/server", self._headers, b"")
+
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """Whether the token is that of a server, and of one that delivers."""
+        if failure := of_failure(reply, "set the server API token, which the server's page shows under API Tokens"):
+            return failure
+        server = _object(_read(reply.body)) if isinstance(reply, Reply) else {}
+        if "DeliveryType" not in server:
+            return STRANGER
+        if server["DeliveryType"] == "Sandbox":
+            return Health(None, "the token is that of a sandbox server, which delivers nothing: use a live server's for real mail")
+        return GOOD
 
     def verify(self, callback: Callback) -> None:
         """Postmark signs nothing; it brings the user name and password that its webhook was made with."""

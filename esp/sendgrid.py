@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from esp import base, events
+from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.personalizations import Manner, common, encode, manner_of
 from mail.account import Account
 from mail.callback import Callback
@@ -135,6 +136,19 @@ class Esp:
     def health(self) -> Request:
         return Request("GET", f"{self._origin}/v3/scopes", self._headers, b"")
 
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """The scopes of the key: without `mail.send` it is good for nothing here."""
+        if isinstance(reply, Reply) and _is_used_up(reply):
+            return Health(False, "the plan's credits are used up: buy more, or wait until they are renewed")
+        if failure := of_failure(reply, "make an API key with the permission Mail Send, and set it"):
+            return failure
+        scopes = _object(reply.body).get("scopes") if isinstance(reply, Reply) else None
+        if not isinstance(scopes, list):
+            return STRANGER
+        if "mail.send" not in scopes:
+            return Health(False, "the API key may not send: give it the permission Mail Send (scope mail.send)")
+        return GOOD
+
     def verify(self, callback: Callback) -> None:
         """The signature is over the timestamp and the raw bytes, so a body that came parsed cannot be believed."""
         if not self._public_key:
@@ -210,19 +224,27 @@ def _is_bad_recipient(message: Message, field: str, words: str) -> bool:
 
 
 def _not_allowed(request: Request, reply: Reply) -> list[Outcome]:
-    # a used-up plan answers 401 with these words (sendgrid/sendgrid-nodejs issue 1032)
-    if b"maximum credits exceeded" in reply.body.lower():
+    if _is_used_up(reply):
         return base.outcomes(request, Verdict.THROTTLED, Blame.ESP, _words(reply), retry_after_s=base.LONGEST_WAIT_S)
     return base.outcomes(request, Verdict.MISCONFIGURED, Blame.US, _words(reply))
 
 
-def _errors(body: bytes) -> list[tuple[str, str]]:
-    """The field ("" = none) and the words of each error; nothing where the body is not what is documented."""
+def _is_used_up(reply: Reply) -> bool:
+    """A used-up plan answers 401 with these words (sendgrid/sendgrid-nodejs issue 1032)."""
+    return reply.status in (401, 403) and b"maximum credits exceeded" in reply.body.lower()
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return []
-    errors = answer.get("errors") if isinstance(answer, dict) else None
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _errors(body: bytes) -> list[tuple[str, str]]:
+    """The field ("" = none) and the words of each error; nothing where the body is not what is documented."""
+    errors = _object(body).get("errors")
     listed = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     found = [(str(error.get("field") or ""), str(error.get("message") or "")) for error in listed]
     return [error for error in found if any(error)]

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from esp import base, ses_content, ses_events
+from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.http import PUBLIC_AUTHORITIES, fetch
 from esp.sigv4 import Signer
 from esp.sns import Certificates, Fetch, verify_envelope
@@ -65,6 +66,20 @@ _STATUSES_OF_ENTRY: dict[str, _Judgement] = {
     **dict.fromkeys(("ACCOUNT_SUSPENDED", "ACCOUNT_SENDING_PAUSED", "CONFIGURATION_SET_SENDING_PAUSED"), _MISCONFIGURED),
     **dict.fromkeys(("ACCOUNT_THROTTLED", "ACCOUNT_DAILY_QUOTA_EXCEEDED"), _THROTTLED),
     **dict.fromkeys(("TRANSIENT_FAILURE", "FAILED"), _UNAVAILABLE),
+}
+# Refusals of GetAccount that say more than "not allowed".
+_CLOCK = Health(False, "calls the signature too old: set this machine's clock (NTP)")
+_CONDITIONS = {
+    "AccessDeniedException": Health(None, "knows the keys, which may not look at the account: allow them ses:GetAccount"),
+    **dict.fromkeys(
+        ("UnrecognizedClientException", "InvalidClientTokenId"),
+        Health(False, "knows no such access key: make a new one for the sending user, and set both its halves"),
+    ),
+    **dict.fromkeys(
+        ("SignatureDoesNotMatch", "InvalidSignatureException"),
+        Health(False, "the secret key does not belong to the access key, or this machine's clock is wrong: set both halves anew"),
+    ),
+    **dict.fromkeys(("ExpiredTokenException", "RequestExpired"), _CLOCK),
 }
 
 
@@ -129,6 +144,15 @@ class Esp:
         url = self._origin + _ACCOUNT
         return Request("GET", url, self._signer.sign("GET", url, {}, b""), b"")
 
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """Keys that may only send are refused here, although they are good."""
+        code = _code(reply, _read(reply.body)) if isinstance(reply, Reply) and reply.status != 200 else ""
+        if code in _CONDITIONS:
+            return _CONDITIONS[code]
+        if failure := of_failure(reply, "make an access key for a user who may ses:SendEmail, in this region, and set both halves"):
+            return failure
+        return _condition(_read(reply.body)) if isinstance(reply, Reply) else STRANGER
+
     def verify(self, callback: Callback) -> None:
         """An SNS envelope of the account's topic, or an array of them. SNS signs fields, so a parsed body serves as well as a raw
         one. Raises ConnectionError, besides, where SNS' certificate cannot be fetched now: try again later.
@@ -182,6 +206,27 @@ class Esp:
     def _wait_s(self, reply: Reply, words: str) -> float | None:
         asked_s = base.retry_after_s(reply.headers.get("retry-after"), self._now())
         return base.LONGEST_WAIT_S if asked_s is None and "daily" in words.lower() else asked_s
+
+
+def _condition(account: _Json) -> Health:
+    """What GetAccount says: whether the account may send, to whom, and how it is thought of."""
+    quota = account.get("SendQuota")
+    numbers = quota if isinstance(quota, dict) else {}
+    if "SendingEnabled" not in account:
+        return STRANGER
+    if account["SendingEnabled"] is not True or account.get("EnforcementStatus") == "SHUTDOWN":
+        return Health(False, "the account may not send: sending is paused or shut down; see the account dashboard of SES for the case")
+    if account.get("EnforcementStatus") == "PROBATION":
+        return Health(None, "the account is under review for its bounces or complaints: see the account dashboard of SES, answer the case")
+    if account.get("ProductionAccessEnabled") is False:
+        return Health(None, "the account is in SES' sandbox: only verified addresses get mail; ask AWS for production access")
+    if _is_spent(numbers.get("SentLast24Hours"), numbers.get("Max24HourSend")):
+        return Health(None, "the quota of 24 hours is used up: what is over it waits or goes elsewhere; ask AWS for more")
+    return GOOD
+
+
+def _is_spent(sent: object, most: object) -> bool:
+    return isinstance(sent, int | float) and isinstance(most, int | float) and 0 <= most <= sent  # -1 is no limit
 
 
 def _judge(judgement: _Judgement | None, words: str) -> _Judgement:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from esp import base, mime
 from esp.dkim_key import DkimKey
+from esp.health import GOOD, Health
 from mail.account import Account
 from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
@@ -61,6 +62,13 @@ _CODES = {
     555: _REJECTED,
 }
 _AT_RCPT = dict.fromkeys((521, 550, 551, 553, 556), _BAD_RECIPIENT)  # a 552 is a full mailbox
+# What a refusal for good says of the account, by the stage at which it comes.
+_CONDITIONS = {
+    "greeting": "takes no mail from this machine: have its address allowed, or use another relay",
+    "starttls": "offers no STARTTLS: set the encryption to tls (port 465), or to none on loopback",
+    "auth": "refuses user name and password: set those of this relay",
+    "noop": "wants a login first: set user name and password",
+}
 _OUR_STAGES = frozenset({"greeting", "starttls", "auth", "noop"})
 
 
@@ -105,6 +113,22 @@ class Esp:
 
     def health(self) -> Request:
         return Request("NOOP", self._url, self._login, b"")
+
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """At which stage the relay said no tells what is wrong."""
+        if self._key and self._key.problem:
+            return Health(False, f"{self._key.problem}: no mail leaves unsigned; mend the DKIM settings")
+        if isinstance(reply, NoReply):
+            return Health(False, f"does not answer ({reply.error}): check host, port, encryption and the relay's certificate")
+        stage = reply.headers.get("stage", "")
+        if stage == "noop" and reply.status == 250:
+            return GOOD
+        if 400 <= reply.status < 500 and _TOO_MUCH.search(base.text_of(reply.body)):
+            return Health(None, f"is asked too often, or our quota is used up (SMTP {reply.status}): check again later")
+        if 400 <= reply.status < 500:
+            return Health(False, f"cannot serve us now (SMTP {reply.status} at {stage}): check again later")
+        says = _CONDITIONS.get(stage) if 500 <= reply.status < 600 else None
+        return Health(False, f"{says or 'answers what no relay answers: check host and port'} (SMTP {reply.status})")
 
     def _request(self, message: Message) -> Request:
         recipients = list(dict.fromkeys(a.email for a in (*message.to, *message.cc, *message.bcc)))

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from esp import base, events
+from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.mime import header_value
 from esp.socketlabs_events import PROVIDER, folded, read_event
 from mail.account import Account
@@ -76,6 +77,16 @@ _STATUSES: dict[int, _Judgement] = {
     429: (Verdict.THROTTLED, Blame.ESP),
     **dict.fromkeys((401, 403, 404, 405, 406, 415), _MISCONFIGURED),
 }
+_BAD_LOGIN = "set the number of the server, and an injection API key of the same server"
+# What the answer to an injection of nothing says of the account.
+_CONDITIONS = {
+    **dict.fromkeys(("NoMessages", "EmptyMessage"), GOOD),
+    "InvalidAuthentication": Health(False, f"refuses the credentials: {_BAD_LOGIN}"),
+    "AccountDisabled": Health(False, "the server or the account is disabled: ask SocketLabs' support"),
+    "TooManyErrors": Health(False, f"locks us out after too many failed log-ins: {_BAD_LOGIN}, and wait before the next try"),
+    "OverQuota": Health(None, "answers, but the account is over its quota: what is over it waits or goes elsewhere"),
+    "InternalError": Health(False, "is in trouble itself (InternalError): see its status page, and check again later"),
+}
 
 
 class Esp:
@@ -125,6 +136,11 @@ class Esp:
     def health(self) -> Request:
         """There is no ping: an injection of nothing answers NoMessages with 200, and a bad key 401."""
         return Request("POST", self._url, self._headers, self._encode(()))
+
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """The code tells, under whatever status."""
+        code = events.text(_read(reply.body).get("errorcode")) if isinstance(reply, Reply) else ""
+        return _CONDITIONS.get(code) or of_failure(reply, _BAD_LOGIN) or STRANGER
 
     def verify(self, callback: Callback) -> None:
         """Each event brings the secret in its body; there is no signature."""

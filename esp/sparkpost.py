@@ -19,6 +19,7 @@ import orjson
 
 from esp import base, events
 from esp.basic_auth import verify_basic
+from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.sparkpost_events import attempt_id_of, read_event, unwrapped
 from esp.sparkpost_transmissions import Manner, common, encode, is_inline_image, manner_of, recipients
 from mail.account import Account
@@ -118,7 +119,16 @@ class Esp:
         return base.unknown(request, reply)
 
     def health(self) -> Request:
-        return Request("GET", f"{self._origin}/account", self._headers, b"")
+        return Request("GET", f"{self._origin}/account?include=usage", self._headers, b"")
+
+    def read_health(self, reply: Reply | NoReply) -> Health:
+        """A key that may only send is refused here, although it is good."""
+        if isinstance(reply, Reply) and reply.status == 403:
+            return Health(None, "lets this key not look at the account (HTTP 403): give it Account: Read, or see there if it is suspended")
+        if failure := of_failure(reply, "make an API key with Transmissions: Read/Write, in the region of the base URL, and set it"):
+            return failure
+        account = _read(reply.body).get("results") if isinstance(reply, Reply) else None
+        return _condition(account) if isinstance(account, dict) else STRANGER
 
     def verify(self, callback: Callback) -> None:
         if self._webhook_username or not self._webhook_password:
@@ -225,6 +235,23 @@ def _size_problem(message: Message) -> str | None:
         return f"SparkPost takes {_FILE_NAME_BYTES} bytes of an attachment's name"
     images = [a.content_id for a in message.attachments if is_inline_image(a)]
     return "SparkPost takes each content id only once" if len(set(images)) < len(images) else None
+
+
+def _condition(account: _Json) -> Health:
+    """What SparkPost says of the account: whether it may send, and what is left of its quotas."""
+    status = events.text(account.get("status"))
+    if status != "active":
+        return Health(False, f"the account is {status or 'in no known state'}: ask SparkPost's support")
+    usage = account.get("usage")
+    periods = usage if isinstance(usage, dict) else {}
+    spent = [name for name, one in periods.items() if isinstance(one, dict) and _is_spent(one.get("used"), one.get("limit"))]
+    if spent:
+        return Health(None, f"the quota of the {spent[0]} is used up: mail is refused until it is renewed; raise the plan's limit")
+    return GOOD
+
+
+def _is_spent(used: object, limit: object) -> bool:
+    return isinstance(used, int) and isinstance(limit, int) and 0 < limit <= used
 
 
 def _counted(request: Request, reply: Reply, answer: _Json) -> list[Outcome]:

@@ -5,16 +5,14 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from config.catalog import CATALOG, read_catalog
 from config.settings import Settings
 from db import migrate, queries
 from db.connection import Database
 from esp.base import load
 from esp.exchange import open_exchange
-from esp.http import Exchange
 from intake import redis_list
-from mail.account import Account
 from mail.errors import StoreUnavailable
-from mail.outcome import NoReply
 from operations import kafka_topics, screen
 from operations.store import open_database
 
@@ -98,19 +96,25 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _accounts(settings: Settings) -> Iterator[Finding]:
+    """Each account by its ESP's own answer, all asked at once; what is wrong comes with the settings to look at."""
     if not settings.accounts:
         yield Finding(False, "providers", "no ESP is on; set the credentials of at least one, see .env.example")
         return
-    exchange = open_exchange(4, settings.esp_connect_timeout_s, settings.esp_timeout_s)
-    for account in settings.accounts:
-        yield _account(exchange, account)
-    exchange.close()
+    esps = [(account.provider, load(account)) for account in settings.accounts]
+    requests = [esp.health() for _, esp in esps]
+    exchange = open_exchange(len(requests), settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    try:
+        replies = {id(request): reply for request, reply in exchange.send_all(requests, lambda request: True)}
+    finally:
+        exchange.close()
+    names = _setting_names()
+    for (provider, esp), request in zip(esps, requests, strict=True):
+        health = esp.read_health(replies[id(request)])
+        yield Finding(health.is_good, provider, health.words if health.is_good else f"{health.words} ({names[provider]})")
 
 
-def _account(exchange: Exchange, account: Account) -> Finding:
-    ((_, reply),) = exchange.send_all([load(account).health()], lambda request: True)
-    if isinstance(reply, NoReply):
-        return Finding(False, account.provider, f"{account.base_url} does not answer: {reply.error}")
-    if 200 <= reply.status < 300:
-        return Finding(True, account.provider, "answers, and takes the credentials")
-    return Finding(False, account.provider, f"refuses the credentials or the request: status {reply.status}")
+def _setting_names() -> dict[str, str]:
+    """By ESP, the settings that its account is made of, those that may stay unset left out."""
+    stanzas, _ = read_catalog(CATALOG)
+    due = {s.provider: [c.setting for c in s.credentials.values() if c.is_required] for s in stanzas}
+    return {s.provider: ", ".join(filter(None, [*due[s.provider], s.base_url_setting])) for s in stanzas}

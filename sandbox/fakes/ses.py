@@ -74,8 +74,13 @@ class Fake:
         return Mail(simple["Subject"]["Data"], texts.get("Html", ""), texts.get("Text", ""), headers, metadata)
 
     def _describe(self, call: Call) -> Answer:
-        quota = {"Max24HourSend": 50_000.0, "MaxSendRate": 500.0, "SentLast24Hours": 0.0}
-        account = {"SendingEnabled": True, "ProductionAccessEnabled": True, "EnforcementStatus": "HEALTHY", "SendQuota": quota}
+        quota = {"Max24HourSend": 50_000.0, "MaxSendRate": 500.0, "SentLast24Hours": 0.0 if call.traits.has_credits else 50_000.0}
+        account = {
+            "SendingEnabled": call.traits.has_send_scope,
+            "ProductionAccessEnabled": True,
+            "EnforcementStatus": "HEALTHY",
+            "SendQuota": quota,
+        }
         return Answer(200, orjson.dumps(account), {"Content-Type": _JSON})
 
     def _send_one(self, call: Call) -> Answer:

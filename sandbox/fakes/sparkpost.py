@@ -135,7 +135,11 @@ class Fake:
             )
 
     def _describe(self, call: Call) -> Answer:
-        return Answer(200, orjson.dumps({"results": {"customer_id": "1", "status": "active", "options": {}}}), _JSON)
+        day = {"used": 0 if call.traits.has_credits else 1000, "limit": 1000}
+        account: Fields = {"customer_id": "1", "status": "active" if call.traits.has_send_scope else "suspended", "options": {}}
+        if "include=usage" in call.path:
+            account["usage"] = {"day": day}
+        return Answer(200, orjson.dumps({"results": account}), _JSON)
 
     def _search(self, call: Call) -> Answer:
         if len(call.path) > _MAX_URI:

@@ -233,7 +233,7 @@ def test_the_request_carries_the_bare_key() -> None:
     (request,) = esp().prepare([message()])
     assert (request.method, request.url) == ("POST", "https://api.sparkpost.com/api/v1/transmissions")
     assert request.headers == {"Authorization": "k", "Accept": "application/json", "Content-Type": "application/json"}
-    assert esp().health().url == "https://api.sparkpost.com/api/v1/account"
+    assert esp().health().url == "https://api.sparkpost.com/api/v1/account?include=usage"
 
 
 def sought(*ages_s: float) -> list[Sought]:
