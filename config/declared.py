@@ -17,6 +17,7 @@ from config.machine import available_cpus, default_state_dir
 from config.secret import ClientOptions, Secret
 from config.setting import setting, settings_of
 from mail.account import Account
+from mail.limits import DecodeLimits
 
 _worker = partial(setting, "The worker")
 _ledger = partial(setting, "What is kept")
@@ -167,6 +168,7 @@ class Settings:
 
     # What follows from several settings, and has no name of its own in the environment.
     accounts: tuple[Account, ...] = ()
+    providers: frozenset[str]
     webhook_topics: Mapping[str, str]
     kafka_client: ClientOptions
     db_options: ClientOptions
@@ -191,6 +193,11 @@ class Settings:
     @property
     def is_production(self) -> bool:
         return self.environment.lower() in ("production", "prod")
+
+    @property
+    def decode_limits(self) -> DecodeLimits:
+        """How much a record may ask for, and which ESPs a job may pin: those of config/esps.toml, on or off."""
+        return DecodeLimits(max_job_bytes=self.max_job_bytes, providers=self.providers)
 
     @property
     def metrics_host(self) -> str:

@@ -85,6 +85,7 @@ def _assemble(own: dict[str, Any], esp: list[Setting], stanzas: list[Stanza], so
     parts: dict[str, Any] = {
         **own,
         "accounts": tuple(account_of(stanza, given, plain) for stanza in stanzas if stanza.is_on(given)),
+        "providers": frozenset(stanza.provider for stanza in stanzas),
         "webhook_topics": {s.provider: plain[f"WEBHOOK_TOPIC_{s.provider.upper()}"] for s in stanzas if s.has_callbacks},
         "kafka_client": ClientOptions(sources.client_options()),
         "db_options": ClientOptions(sources.beside("DATABASE_URL")),

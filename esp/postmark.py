@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import orjson
 
 from esp import base, events
-from esp.basic_auth import verify_basic
+from esp.basic_auth import verify_login
 from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.postmark_batch import encode
 from mail.account import Account
@@ -102,7 +102,9 @@ _PLAIN = {"delivery": EventType.DELIVERED, "open": EventType.OPENED, "click": Ev
 
 
 class Esp:
-    """Credentials: `server_token`; optionally `webhook_username` and `webhook_password`, which callbacks must then bring."""
+    """Credentials: `server_token`; optionally `webhook_username` and `webhook_password`, which callbacks must then bring. The password
+    alone is the value of a header that the webhook was made with (HttpHeaders): X-Webhook-Token.
+    """
 
     limits = LIMITS
 
@@ -152,8 +154,9 @@ class Esp:
         return GOOD
 
     def verify(self, callback: Callback) -> None:
-        """Postmark signs nothing; it brings the user name and password that its webhook was made with."""
-        verify_basic(callback, *self._webhook_login)
+        """Postmark signs nothing; it brings the user name and password, or the header, that its webhook was made with."""
+        username, password = self._webhook_login
+        verify_login(callback, username, password, "x-webhook-token")
 
     def parse_events(self, document: Any) -> list[Event]:
         return [event for fields in events.items(document, _PROVIDER) if (event := _event(fields))]

@@ -7,7 +7,6 @@ Facts: SparkPost/developers.sparkpost.com transmissions, events, account (2026-0
 (2026-08-06), karrot-dev/karrot-backend issues 294 and 434 (code 1902).
 """
 
-import hmac
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,13 +17,12 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from esp import base, events
-from esp.basic_auth import verify_basic
+from esp.basic_auth import verify_login
 from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.sparkpost_events import attempt_id_of, read_event, unwrapped
 from esp.sparkpost_transmissions import Manner, common, encode, is_inline_image, manner_of, recipients
 from mail.account import Account
 from mail.callback import Callback
-from mail.errors import BadCallback
 from mail.event import Event
 from mail.ids import time_of
 from mail.message import Message
@@ -131,13 +129,7 @@ class Esp:
         return _condition(account) if isinstance(account, dict) else STRANGER
 
     def verify(self, callback: Callback) -> None:
-        if self._webhook_username or not self._webhook_password:
-            verify_basic(callback, self._webhook_username, self._webhook_password)
-            return
-        scheme, _, bearer = callback.headers.get("authorization", "").partition(" ")
-        token = bearer.strip() if scheme.lower() == "bearer" else callback.headers.get("x-messagesystems-webhook-token", "")
-        if not hmac.compare_digest(token.encode(), self._webhook_password.encode()):
-            raise BadCallback("the callback's token is missing or wrong")
+        verify_login(callback, self._webhook_username, self._webhook_password, "x-messagesystems-webhook-token")
 
     def parse_events(self, document: Any) -> list[Event]:
         return [event for fields in unwrapped(document) if (event := read_event(fields))]

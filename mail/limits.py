@@ -27,12 +27,10 @@ BigInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class DecodeLimits(msgspec.Struct, frozen=True):
-    """Sizes in bytes, lengths in characters. `providers` are the names that a job may pin; whoever wires the product
-    passes those of config/esps.toml, the default is what the wire format lists.
-    """
+    """Sizes in bytes, lengths in characters. `providers` are the names of the ESPs that a job may pin (None = any)."""
 
     max_job_bytes: int = 1_048_576
     max_recipients: int = 50
     max_personalizations: int = 1_000
     max_subject: int = 998
-    providers: frozenset[str] = frozenset({"sendgrid", "postmark", "socketlabs", "sparkpost", "ses", "smtp"})
+    providers: frozenset[str] | None = None

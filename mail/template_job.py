@@ -172,7 +172,7 @@ def _read_priority(text: str | None) -> Priority:
         raise InvalidJob("invalid-job", "priority: is not known; use high, normal or low") from None
 
 
-def _read_provider(name: str | None, known: frozenset[str]) -> str:
-    if name and name not in known:
+def _read_provider(name: str | None, known: frozenset[str] | None) -> str:
+    if name and known is not None and name not in known:
         raise InvalidJob("invalid-job", f"provider: is not known; use one of {', '.join(sorted(known))}")
     return name or ""

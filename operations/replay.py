@@ -17,7 +17,6 @@ from mail.decode import decode, decode_one
 from mail.errors import InvalidJob
 from mail.ids import job_key, new_id
 from mail.job import Job, lane_of
-from mail.limits import DecodeLimits
 from operations.store import open_database
 
 PAGE = 500
@@ -112,7 +111,7 @@ def _insert_again(cursor: Cursor, letter: Chosen, vault: Vault, settings: Settin
 
 
 def _decode(value: bytes, index: int | None, settings: Settings) -> list[object]:
-    limits = DecodeLimits(max_job_bytes=settings.max_job_bytes)
+    limits = settings.decode_limits
     if index is not None:
         one: Job | InvalidJob = decode_one(value, index, limits)
         return [one]

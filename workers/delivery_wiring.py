@@ -24,7 +24,6 @@ from intake.lanes import Subscription, subscription
 from mail.account import Account
 from mail.errors import Fenced, StoreUnavailable
 from mail.job import Lane
-from mail.limits import DecodeLimits
 from mail.message import Address
 from mail.record import Record
 from render.renderer import Renderer
@@ -133,7 +132,7 @@ def _assemble(
     sender = Sender(esps.of, exchange, log, context.shared.lease.is_held, points, breakers.note)
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
-    house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))
+    house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))
     return Tools(
         source=source,
         reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),

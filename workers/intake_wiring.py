@@ -10,7 +10,6 @@ from db.connection import Database
 from db.ledger import Slot
 from intake.redis_list import RedisList
 from mail.errors import StoreUnavailable
-from mail.limits import DecodeLimits
 from workers import failpoints, flight_log
 from workers.admission import allowlist
 from workers.base import RoleContext
@@ -60,7 +59,7 @@ def _assemble(context: RoleContext, database: Database, hand: FlightLog, queue: 
     slot = Slot(host_name(settings), context.slot, context.incarnation_hint)
     bookkeeper = Bookkeeper(slot, open_vault(settings), topics, settings.email_max_retries, settings.keep_content == "all")
     points = failpoints.from_environment(Incarnation(settings.state_dir / f"{context.name}.flight", context.slot, context.incarnation_hint))
-    house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))
+    house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))
     return Tools(
         queue=queue,
         reception=Reception(house, bookkeeper, patience, Shelf(), quarantine, hand, points),

@@ -40,6 +40,23 @@ def test_the_right_login_is_believed() -> None:
     esp(username="").verify(bringing(":s3cret:ü"))
 
 
+def test_a_password_alone_may_be_the_value_of_a_header() -> None:
+    alone = esp(username="")
+    for headers in ({"x-webhook-token": "s3cret:ü"}, {"authorization": "Bearer s3cret:ü"}):
+        alone.verify(Callback(headers, b"{}", {}))
+        with pytest.raises(BadCallback):
+            esp().verify(Callback(headers, b"{}", {}))
+    for wrong in (
+        {},
+        {"x-webhook-token": "s3cret"},
+        {"x-webhook-token": "\ud800"},
+        {"authorization": "Bearer"},
+        {"authorization": "Basic eA=="},
+    ):
+        with pytest.raises(BadCallback):
+            alone.verify(Callback(wrong, b"{}", {}))
+
+
 @pytest.mark.parametrize(
     "header",
     [

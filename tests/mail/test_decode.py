@@ -13,7 +13,7 @@ from mail.limits import DecodeLimits
 from mail.message import Address
 from mail.template import JOB_TYPES
 
-LIMITS = DecodeLimits()
+LIMITS = DecodeLimits(providers=frozenset({"postmark", "ses", "sendgrid"}))
 
 
 def template_job(**changes: Any) -> dict[str, Any]:
