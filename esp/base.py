@@ -84,7 +84,10 @@ class Listener(Protocol):
     """
 
     def verify(self, callback: Callback) -> None:
-        """Raise BadCallback where the account has a key or secret for its callbacks and this one was not made with it."""
+        """Raise BadCallback where the account has a key or secret for its callbacks and this one was not made with it.
+
+        Where a key has to be fetched first (SNS' certificate) and cannot be had now, ConnectionError: later again.
+        """
         ...
 
     def parse_events(self, document: Any) -> list[Event]:

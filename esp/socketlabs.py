@@ -146,7 +146,10 @@ class Esp:
         """Each event brings the secret in its body; there is no signature."""
         if not self._webhook_secret:
             return
-        for fields in events.items(callback.document, PROVIDER):
+        told = list(events.items(callback.document, PROVIDER))
+        if not told:
+            raise BadCallback("the body holds no event that could bring the SecretKey")
+        for fields in told:
             given = events.text(folded(fields).get("secretkey"))
             if not hmac.compare_digest(given.encode(), self._webhook_secret.encode()):
                 raise BadCallback("the callback's SecretKey is missing or wrong")

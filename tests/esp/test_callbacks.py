@@ -17,6 +17,11 @@ from mail.event import Event, EventType
 from tests.esp.mutations import ATTEMPT_ID, JUNK, STANZAS, documented, mutated
 
 MUTATIONS_OF_ONE_SEED = 100
+HEADERS = [
+    *("authorization", "x-webhook-token", "x-messagesystems-webhook-token", "content-type"),
+    *("x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"),
+    *("svix-id", "svix-timestamp", "svix-signature"),
+]
 
 
 def listener(provider: str, **credentials: str) -> base.Listener:
@@ -77,6 +82,22 @@ def test_ten_thousand_mutations_raise_nothing_but_bad_callback(name: str, seed: 
             continue
         for event in events:
             assert_storable(event)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@given(seed=st.integers(0, 2**64), raw=st.one_of(st.none(), st.binary()), headers=st.dictionaries(st.sampled_from(HEADERS), st.text()))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_stranger_is_believed_and_none_raises_anything_else(name: str, seed: int, raw: bytes | None, headers: dict[str, str]) -> None:
+    dice = random.Random(seed)
+    bodies = [example["body"] for provider, example in documented() if provider == name]
+    checked = listener(name, **{key: f"the {key}" for key in checking(name)})
+    with pytest.raises(BadCallback):
+        checked.verify(Callback(headers, raw, mutated(dice.choice(bodies), dice), 1_800_000_000.0))
+
+
+def checking(name: str) -> list[str]:
+    """The credentials of an ESP with which its callbacks are checked, beside those that it cannot do without."""
+    return [key for key, one in STANZAS[name]["credentials"].items() if not one["required"] and "_WEBHOOK_" in one["setting"]]
 
 
 @pytest.mark.parametrize("name", PROVIDERS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from esp import base
 from mail.account import Account
 from mail.ids import wire_id
-from mail.message import Message
+from mail.message import Address, Attachment, Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 from tests.esp.messages import any_message, message
 
@@ -145,6 +145,18 @@ def test_many_messages_are_cut_to_the_limits(esp: base.Esp) -> None:
     assert [m.attempt_id for r in requests for m in r.messages] == [m.attempt_id for m in messages]
     for request in requests:
         assert_within(esp.limits, request)
+
+
+def test_a_mail_over_the_limits_is_unsupported_and_one_at_the_limits_is_not(esp: base.Esp) -> None:
+    most, largest = esp.limits.recipients_per_message, esp.limits.message_bytes
+    everybody = tuple(Address(f"u{n}@a.test") for n in range(most + 1))
+    assert esp.unsupported(message(to=everybody[:1], cc=everybody[1:-1])) is None
+    assert str(most) in (esp.unsupported(message(to=everybody[:1], cc=everybody[1:])) or "")
+    bare = base.content_bytes(message())
+    heavy = [message(attachments=(Attachment("a.pdf", "application/pdf", "A" * (largest - bare + more)),)) for more in (0, 1)]
+    assert esp.unsupported(heavy[0]) is None
+    assert str(largest) in (esp.unsupported(heavy[1]) or "")
+    assert_within(esp.limits, esp.prepare(heavy[:1])[0])
 
 
 def test_no_messages_need_no_request(esp: base.Esp) -> None:

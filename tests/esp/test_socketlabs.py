@@ -212,6 +212,12 @@ def test_the_secret_of_every_event_is_checked_where_one_is_set() -> None:
     esp().verify(callback({}))
 
 
+@pytest.mark.parametrize("document", [[], [None], [7, "x"], [[]]])
+def test_a_body_in_which_nobody_can_bring_the_secret_is_refused(document: Any) -> None:
+    with pytest.raises(BadCallback):
+        esp(webhook_secret="s").verify(Callback({}, None, document))
+
+
 def test_the_secret_is_not_kept_with_the_event() -> None:
     (event,) = esp().parse_events({"Type": "Delivered", "SecretKey": "s3cret", "Address": "ann@a.test"})
     assert "s3cret" not in json.dumps(event.raw)
