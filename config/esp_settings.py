@@ -48,6 +48,7 @@ ESP_SETTINGS: tuple[Setting, ...] = (
     _secret("SendGrid", "SENDGRID_WEBHOOK_PUBLIC_KEY", "Verification key of the signed event webhook; unset = not checked."),
     _topic("SendGrid", "sendgrid"),
     _secret("Postmark", "POSTMARK_SERVER_TOKEN", "Server token; unset = Postmark is off."),
+    _plain("Postmark", "POSTMARK_MESSAGE_STREAM", kinds.IDENTIFIER, None, "Message stream that mails go through.", "outbound"),
     _base_url("Postmark", "POSTMARK_BASE_URL"),
     *_basic_auth("Postmark", "POSTMARK"),
     _topic("Postmark", "postmark"),

@@ -9,6 +9,7 @@ Facts: postmarkapp.com support articles 1056, 1125, 1180 and api-evangelist/post
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -102,8 +103,8 @@ _PLAIN = {"delivery": EventType.DELIVERED, "open": EventType.OPENED, "click": Ev
 
 
 class Esp:
-    """Credentials: `server_token`; optionally `webhook_username` and `webhook_password`, which callbacks must then bring. The password
-    alone is the value of a header that the webhook was made with (HttpHeaders): X-Webhook-Token.
+    """Credentials: `server_token`; optionally `message_stream`, and `webhook_username` and `webhook_password`, which callbacks must
+    then bring. The password alone is the value of a header that the webhook was made with (HttpHeaders): X-Webhook-Token.
     """
 
     limits = LIMITS
@@ -111,6 +112,7 @@ class Esp:
     def __init__(self, account: Account, now: Callable[[], float] = time.time):
         self._origin = account.base_url.rstrip("/")
         self._headers = {"X-Postmark-Server-Token": account.credentials["server_token"], "Accept": "application/json"}
+        self._stream = account.credentials.get("message_stream", "")
         self._webhook_login = [account.credentials.get(name, "") for name in ("webhook_username", "webhook_password")]
         self._now = now
 
@@ -125,7 +127,8 @@ class Esp:
 
     def prepare(self, messages: Sequence[Message]) -> list[Request]:
         """Batches in the order given. Labels never stop a mail: of its tags and metadata travels what Postmark takes."""
-        return [self._request(*cut) for cut in base.bodies(messages, LIMITS, base.content_bytes, encode)]
+        encode_all = partial(encode, stream=self._stream)
+        return [self._request(*cut) for cut in base.bodies(messages, LIMITS, base.content_bytes, encode_all)]
 
     def interpret(self, request: Request, reply: Reply | NoReply) -> list[Outcome]:
         if isinstance(reply, NoReply):

@@ -19,9 +19,10 @@ _METADATA_FIELDS, _METADATA_NAME_CHARACTERS, _METADATA_VALUE_CHARACTERS = 10, 20
 _Json = dict[str, Any]
 
 
-def encode(messages: Sequence[Message]) -> bytes:
-    """The body of one batch."""
-    return orjson.dumps([_fields(message) for message in messages])
+def encode(messages: Sequence[Message], stream: str = "") -> bytes:
+    """The body of one batch; without a `stream` Postmark takes its default, which is for transactional mail."""
+    fields = [_fields(message) for message in messages]
+    return orjson.dumps([{**one, "MessageStream": stream} for one in fields] if stream else fields)
 
 
 def _fields(message: Message) -> _Json:

@@ -76,6 +76,12 @@ def test_everything_a_message_has_is_expressed() -> None:
     ]
 
 
+def test_mails_go_through_the_accounts_stream_where_it_names_one() -> None:
+    named = Esp(Account("postmark", 0, "https://x.test", {"server_token": "t", "message_stream": "news"}))
+    assert [mail["MessageStream"] for mail in json.loads(named.prepare([message(), message()])[0].body)] == ["news", "news"]
+    assert "MessageStream" not in json.loads(esp().prepare([message()])[0].body)[0]
+
+
 def test_metadata_goes_as_far_as_postmark_takes_it_and_ours_always() -> None:
     metadata = (("Attempt_ID", "forged"), ("k" * 21, "v"), ("long", "v" * 81), ("a", "1"), ("A", "2"), *((f"f{n}", "v") for n in range(12)))
     (request,) = esp().prepare([message(metadata=metadata)])
