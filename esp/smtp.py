@@ -1,6 +1,7 @@
 """Any mail relay that speaks SMTP: one mail a request, and a verdict from the code, the enhanced code and the stage of its reply.
 
-A relay calls nobody back, so there is no other direction. It must never take a reply that is not to the final dot for a yes, nor
+A relay calls nobody back, so there is no other direction, and labels (tags, metadata) are left out: nobody would report them, and a
+header would show them to the recipient. It must never take a reply that is not to the final dot for a yes, nor
 give a refusal of our login or our domain for the recipient's fault.
 Facts: RFC 5321, 3463, 4954, 6531; the words of SES, SendGrid and SparkPost from their SMTP pages (2021 to 2026-08).
 """
