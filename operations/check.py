@@ -2,15 +2,16 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from config.catalog import CATALOG, read_catalog
 from config.settings import Settings
 from db import migrate, queries
 from db.connection import Database
-from esp.base import load
+from esp.base import Esp, load
 from esp.exchange import open_exchange
+from esp.health import Health
 from intake import redis_list
 from mail.errors import StoreUnavailable
 from operations import kafka_topics, screen
@@ -100,17 +101,25 @@ def _accounts(settings: Settings) -> Iterator[Finding]:
     if not settings.accounts:
         yield Finding(False, "providers", "no ESP is on; set the credentials of at least one, see .env.example")
         return
-    esps = [(account.provider, load(account)) for account in settings.accounts]
+    esps: list[tuple[str, Esp]] = []
+    for account in settings.accounts:
+        try:
+            esps.append((account.provider, load(account)))
+        except (LookupError, ImportError) as error:
+            yield Finding(False, account.provider, f"cannot be loaded: {error}; install the requirements, or unset its credentials")
+    names = _setting_names()
+    for provider, health in _asked(settings, esps):
+        yield Finding(health.is_good, provider, health.words if health.is_good else f"{health.words} ({names[provider]})")
+
+
+def _asked(settings: Settings, esps: Sequence[tuple[str, Esp]]) -> list[tuple[str, Health]]:
     requests = [esp.health() for _, esp in esps]
-    exchange = open_exchange(len(requests), settings.esp_connect_timeout_s, settings.esp_timeout_s)
+    exchange = open_exchange(max(1, len(requests)), settings.esp_connect_timeout_s, settings.esp_timeout_s)
     try:
         replies = {id(request): reply for request, reply in exchange.send_all(requests, lambda request: True)}
     finally:
         exchange.close()
-    names = _setting_names()
-    for (provider, esp), request in zip(esps, requests, strict=True):
-        health = esp.read_health(replies[id(request)])
-        yield Finding(health.is_good, provider, health.words if health.is_good else f"{health.words} ({names[provider]})")
+    return [(provider, esp.read_health(replies[id(request)])) for (provider, esp), request in zip(esps, requests, strict=True)]
 
 
 def _setting_names() -> dict[str, str]:

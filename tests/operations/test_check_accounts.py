@@ -1,10 +1,14 @@
 """What `manage.py check` says of each account, asked at the fakes: good ones, wrong credentials, suspended ones, dead addresses."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.settings import load_settings
+from mail.account import Account
+from operations import check
 from sandbox.world import esp_settings
 from tests.esp.test_contract import STANZAS
 from tests.esp.test_round_trip import serving
@@ -58,6 +62,15 @@ def test_a_quota_that_is_used_up_is_worth_a_note(console: Console, tmp_path: Pat
         lines = checked(console, urls)
     assert {name for name, line in lines.items() if line.startswith("note") and "quota" in line} == {"socketlabs", "sparkpost", "ses"}
     assert lines["sendgrid"].startswith("ok ")
+
+
+def test_an_esp_without_its_module_is_said_so_and_the_others_are_asked() -> None:
+    ours = esp_settings({"postmark": "http://127.0.0.1:1"})
+    accounts = (Account("pigeon", 0, "http://127.0.0.1:1", {}), *load_settings(ours, None).accounts)
+    settings = dataclasses.replace(load_settings(ours, None), accounts=accounts)
+    pigeon, postmark = check._accounts(settings)
+    assert pigeon == (False, "pigeon", "cannot be loaded: no module esp/pigeon.py; install the requirements, or unset its credentials")
+    assert postmark.words.startswith("does not answer")
 
 
 def test_an_esp_that_is_down_or_away_says_so(console: Console, tmp_path: Path) -> None:
