@@ -146,6 +146,8 @@ class Talk:
 
     async def _begin(self, sender: str, parameters: list[str]) -> None:
         envelope = Envelope(self._house.misbehaviour.next_deed(), sender)
+        if envelope.deed.kind == "reset_unread":
+            self._reset()
         refusal = self._fake.refuse(429) if envelope.deed.kind == "throttle" else self._read_parameters(envelope, parameters)
         if refusal is None:
             traits = self._house.misbehaviour.traits

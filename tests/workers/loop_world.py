@@ -119,14 +119,19 @@ class Loop:
     def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
         self.ledger = Ledger(parameters)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
-        self.source, self.wire, self.desk = Source(), Wire(), Desk()
-        self.accounts = [Account(name, 0, f"http://{name}", {}) for name in providers]
-        self.esps = {account.provider: Esp(account) for account in self.accounts}
+        self.source, self.desk = Source(), Desk()
+        self.equip(providers)
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
         self.has_lease = True
         self.suppress_now = None
         self.delivery = Delivery(self._tools(), 500, 60.0)
+
+    def equip(self, providers):
+        """The ESPs and the wire to them."""
+        self.wire = Wire()
+        self.accounts = [Account(name, 0, f"http://{name}", {}) for name in providers]
+        self.esps = {account.provider: Esp(account) for account in self.accounts}
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
