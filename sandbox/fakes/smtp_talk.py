@@ -199,13 +199,22 @@ class Talk:
 
     async def _content(self) -> bytes | None:
         """What comes before the final dot, without the doubled dots; None where it is over the limit."""
-        lines: list[bytes] = []
+        stuffed = bytearray(b"\r\n")  # the end of the line with DATA: an empty content is a dot alone
         size = 0
-        while (line := await self._reader.readuntil(b"\n")) != b".\r\n":
-            size += len(line)
-            if size <= self._fake.max_body_bytes:
-                lines.append(line[1:] if line.startswith(b".") else line)
-        return b"".join(lines) if size <= self._fake.max_body_bytes else None
+        while not stuffed.endswith(b"\r\n.\r\n"):
+            piece = await self._piece(b".\r\n")
+            size += len(piece)
+            stuffed += piece
+            if size > self._fake.max_body_bytes:
+                del stuffed[:-5]
+        return bytes(stuffed[2:-3].replace(b"\n.", b"\n").removeprefix(b".")) if size <= self._fake.max_body_bytes else None
+
+    async def _piece(self, end: bytes) -> bytes:
+        """Up to an `end`, or as much as the reader holds without one."""
+        try:
+            return await self._reader.readuntil(end)
+        except asyncio.LimitOverrunError as overrun:
+            return await self._reader.readexactly(overrun.consumed)
 
     async def _end(self, envelope: Envelope, content: bytes | None) -> None:
         deed = envelope.deed
