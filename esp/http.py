@@ -31,6 +31,7 @@ from mail.outcome import NoReply, Reply, Request
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 _USER_AGENT = "email-worker"
 _CLOSING_S = 5.0
+_ONE_PIECE_BYTES = 64 * 1024  # a longer body is not copied behind its head
 
 PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
 
@@ -227,6 +228,7 @@ class _Connection(HTTPConnection):
     # Never reconnect in the middle of a request: http.client would send the rest of the body down a fresh connection.
     auto_open = 0
     _rested_s = math.inf
+    _head = b""
 
     def _new_conn(self) -> Any:
         live = super()._new_conn()
@@ -246,13 +248,26 @@ class _Connection(HTTPConnection):
             self.connect()
         call.watch(self.sock)
         self.timeout = call.limit_s  # until now the connect time-out, far too short for a large body
+        self._head = b""
         super().request(*args, **options)
+        if not call.has_left:  # there is no body
+            self._depart(self._head)
 
     def send(self, data: Any) -> None:
-        call = _current_call()
-        if not call.has_left:
-            call.leave()
-        super().send(data)
+        """The head waits for the body: a small request leaves in one piece, and the other side is woken once."""
+        if _current_call().has_left:
+            super().send(data)
+        elif not self._head:
+            self._head = data
+        elif len(data) <= _ONE_PIECE_BYTES:
+            self._depart(self._head + data)
+        else:
+            self._depart(self._head)
+            super().send(data)
+
+    def _depart(self, first: bytes) -> None:
+        _current_call().leave()
+        super().send(first)
 
     def putrequest(self, *args: Any, **options: Any) -> None:
         if _current_call().has_left:

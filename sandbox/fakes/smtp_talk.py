@@ -92,7 +92,7 @@ class Talk:
             await self._say(Answer(501, b"Syntax: EHLO hostname"))
             return
         self._is_known, self._envelope = True, None
-        offers = ["relay.sandbox.test", f"SIZE {self._fake.max_body_bytes}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        offers = ["relay.sandbox.test", f"SIZE {self._fake.max_body_bytes}", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if self._house.tls and not self._is_secure:
             offers.append("STARTTLS")
         else:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.connection import HTTPConnection
 
 from esp.http import MAX_REPLY_BYTES, Exchange
 from mail.outcome import NoReply, Reply, Request
@@ -201,6 +202,19 @@ def test_what_is_sent_is_what_was_prepared_and_nothing_from_the_environment(
         assert b"authorization" not in sent.lower()
         assert b"cookie" not in sent.lower()
         assert b"gzip" not in sent.lower()
+
+
+@pytest.mark.parametrize(("size", "is_one_piece"), [(0, True), (2, True), (64 * 1024, True), (3_000_000, False)])
+def test_a_small_request_leaves_in_one_piece(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Server], size: int, is_one_piece: bool
+) -> None:
+    pieces: list[int] = []
+    plain = HTTPConnection.send
+    monkeypatch.setattr(HTTPConnection, "send", lambda self, data: (pieces.append(len(data)), plain(self, data))[1])
+    server = serve(answer(OK))
+    assert isinstance(ask(exchange, server.request(b"a" * size))[0], Reply)
+    assert (len(pieces) == 1) == is_one_piece
+    assert sum(pieces) > size
 
 
 def test_connections_are_kept_and_used_again(exchange: Exchange, serve: Callable[..., Server]) -> None:
