@@ -1,12 +1,14 @@
 """The exchange against a server that does what it is told, byte by byte, on loopback."""
 
 import datetime
+import gzip
 import ipaddress
 import socket
 import ssl
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -401,12 +403,27 @@ def test_a_huge_body_is_capped_and_its_connection_is_not_used_again(serve: Calla
     exchange.close()
 
 
-def test_a_redirect_is_a_reply_and_is_not_followed(exchange: Exchange, serve: Callable[..., Server]) -> None:
+def test_a_body_that_swells_when_it_is_unpacked_is_capped_before(serve: Callable[..., Server]) -> None:
+    bomb = gzip.compress(bytes(100_000_000), compresslevel=9)
+    server = serve(answer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb))
+    exchange = Exchange(1, 1, 20)
+    tracemalloc.start()
+    (reply,) = ask(exchange, server.request())
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(reply, Reply)
+    assert len(reply.body) == MAX_REPLY_BYTES
+    assert peak_bytes < 16 * MAX_REPLY_BYTES
+    exchange.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_reply_and_is_not_followed(exchange: Exchange, serve: Callable[..., Server], status: int) -> None:
     target = serve(answer(OK))
-    server = serve(answer(f"HTTP/1.1 307 Go\r\nLocation: {target.origin}/\r\nContent-Length: 2\r\n\r\nxx".encode()))
+    server = serve(answer(f"HTTP/1.1 {status} Go\r\nLocation: {target.origin}/\r\nContent-Length: 2\r\n\r\nxx".encode()))
     (reply,) = ask(exchange, server.request())
     assert isinstance(reply, Reply)
-    assert (reply.status, reply.body) == (307, b"xx")
+    assert (reply.status, reply.body) == (status, b"xx")
     assert target._threads == []
 
 
