@@ -38,6 +38,10 @@ PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
 log = telemetry.log.get("esp.http")
 
 
+def _always(request: Request) -> bool:
+    return True
+
+
 class Lines(Protocol):
     """Kept connections of one kind."""
 
@@ -79,14 +83,18 @@ class Exchange:
         self._watchdog = Watchdog(total_timeout_s)
         self._is_closed = False
 
-    def send_all(self, requests: Sequence[Request], on_leaving: Callable[[Request], bool]) -> Iterator[Answer]:
+    def send_all(
+        self, requests: Sequence[Request], on_leaving: Callable[[Request], bool], may_begin: Callable[[Request], bool] = _always
+    ) -> Iterator[Answer]:
         """Start all of them now; the iterator gives each request with its answer, as they complete, and is to be exhausted.
 
+        `may_begin` is asked in the sending thread when a request's turn has come, before anything is said to anybody; False holds
+        it back.
         `on_leaving` is called once per request, in the sending thread, right before its first byte leaves, and must be quick;
         never for a request whose connection could not be made. Where it says False (or raises), nothing is sent.
         """
         answers: SimpleQueue[Answer] = SimpleQueue()
-        calls = [self._call(request, on_leaving, answers) for request in requests]
+        calls = [self._call(request, on_leaving, may_begin, answers) for request in requests]
         self._start_senders(len(calls))
         for call in calls:
             self._waiting.put(call)
@@ -105,9 +113,15 @@ class Exchange:
         for lines in self._lines.values():
             lines.close()
 
-    def _call(self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]") -> Call:
+    def _call(
+        self,
+        request: Request,
+        on_leaving: Callable[[Request], bool],
+        may_begin: Callable[[Request], bool],
+        answers: "SimpleQueue[Answer]",
+    ) -> Call:
         idle_s = self._idle_s.get(_origin(request.url), self._default_idle_s)
-        return Call(request, on_leaving, answers, self._total_timeout_s, idle_s)
+        return Call(request, on_leaving, answers, self._total_timeout_s, idle_s, may_begin)
 
     def _start_senders(self, calls: int) -> None:
         if self._is_closed:
@@ -125,6 +139,7 @@ class Exchange:
             return
         self._watchdog.guard(call)
         try:
+            call.begin()
             answer: Reply | NoReply = self._lines_for(call.request).ask(call)
         except (requests.RequestException, HTTPError, OSError) as error:
             answer = NoReply(call.has_left, _words(error))

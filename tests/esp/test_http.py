@@ -520,6 +520,20 @@ def test_a_no_from_on_leaving_sends_nothing(exchange: Exchange, serve: Callable[
     assert came == [b""]
 
 
+def test_what_may_not_begin_speaks_to_nobody(exchange: Exchange, serve: Callable[..., Server]) -> None:
+    server = serve(answer(OK))
+    asked: list[Request] = []
+    first, second = server.request(b"1"), server.request(b"2")
+    answers = {
+        request.body: reply
+        for request, reply in exchange.send_all([first, second], lambda r: bool(asked.append(r)) or True, lambda r: r is second)
+    }
+    assert nothing_left(answers[b"1"])
+    assert isinstance(answers[b"2"], Reply)
+    assert asked == [second]
+    assert len(server._threads) == 1
+
+
 @pytest.mark.expect_errors
 def test_an_error_in_on_leaving_sends_nothing_and_is_logged(
     exchange: Exchange, serve: Callable[..., Server], caplog: pytest.LogCaptureFixture

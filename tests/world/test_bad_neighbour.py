@@ -61,9 +61,11 @@ def a_thousand() -> bytes:
 class Mumbling(Wire):
     """As some refusals are: they say that something is wrong, and not with whom."""
 
-    def send_all(self, requests: Sequence[Request], on_leaving: Callable[[Request], bool]) -> Iterator[Answer]:
+    def send_all(
+        self, requests: Sequence[Request], on_leaving: Callable[[Request], bool], may_begin: Callable[[Request], bool] = lambda r: True
+    ) -> Iterator[Answer]:
         vague = json.dumps({"errors": [{"message": "Bad Request", "field": None, "help": None}]}).encode()
-        for request, reply in super().send_all(requests, on_leaving):
+        for request, reply in super().send_all(requests, on_leaving, may_begin):
             is_no = isinstance(reply, Reply) and reply.status == 400
             yield request, msgspec.structs.replace(reply, body=vague) if is_no else reply
 

@@ -20,9 +20,12 @@ from esp import base
 from esp.exchange import open_exchange
 from esp.http import Answer
 from mail.outcome import Request
+from routing.breaker import SharedBreakers
 from sandbox.children import Child, spawn_module, wait_until
 from sandbox.world import esp_settings
 from tests.workers.loop_world import Loop
+from workers.failpoints import Failpoints
+from workers.sending import Sender
 
 CONNECTIONS, CONNECT_TIMEOUT_S, TIMEOUT_S = 8, 3.0, 20.0
 
@@ -68,10 +71,12 @@ class Wire:
         self.timeout_s = TIMEOUT_S
         self._open = {self.timeout_s: open_exchange(CONNECTIONS, CONNECT_TIMEOUT_S, self.timeout_s)}
 
-    def send_all(self, requests: Sequence[Request], on_leaving: Callable[[Request], bool]) -> Iterator[Answer]:
+    def send_all(
+        self, requests: Sequence[Request], on_leaving: Callable[[Request], bool], may_begin: Callable[[Request], bool] = lambda r: True
+    ) -> Iterator[Answer]:
         if self.timeout_s not in self._open:
             self._open[self.timeout_s] = open_exchange(CONNECTIONS, CONNECT_TIMEOUT_S, self.timeout_s)
-        return self._open[self.timeout_s].send_all(requests, on_leaving)
+        return self._open[self.timeout_s].send_all(requests, on_leaving, may_begin)
 
     def close(self) -> None:
         for exchange in self._open.values():
@@ -81,15 +86,30 @@ class Wire:
 class WiredLoop(Loop):
     """One worker whose only ESP is the fake of `provider`, with an account for each of `tenants`."""
 
-    def __init__(self, parameters: Mapping[str, Any], folder: Path, fakes: Fakes, provider: str, tenants: Sequence[int] = (0,)):
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        folder: Path,
+        fakes: Fakes,
+        provider: str,
+        tenants: Sequence[int] = (0,),
+        breakers: SharedBreakers | None = None,
+    ):
         (found,) = load_settings(esp_settings({provider: fakes.urls[provider]}), None).accounts
-        self.provider, self.fakes = provider, fakes
+        self.provider, self.fakes, self.breakers = provider, fakes, breakers
         self.accounts = [msgspec.structs.replace(found, tenant=tenant) for tenant in tenants]
         super().__init__(parameters, folder)
 
     def equip(self, providers: Sequence[str]) -> None:
         self.wire = Wire()
         self.esps = {self.provider: base.load(self.accounts[0])}
+
+    def make_sender(self, points: Failpoints) -> Sender:
+        """With a breaker only where a test gives this loop one."""
+        note = self.breakers.note if self.breakers else lambda account, outcomes: None
+        is_failing = self.breakers.is_open if self.breakers else lambda account: False
+        esp = self.esps[self.provider]
+        return Sender(lambda a: esp, self.wire, self.flight_log, lambda: True, points, note, is_failing=is_failing)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         """Until nothing waits any more."""
