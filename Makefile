@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test integration chaos lint format clean
+.PHONY: help demo up test integration chaos faults lint format clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs
 
 chaos: $(VENV)/installed ## kill processes at random and count what was lost or doubled
 	@$(LEASHED) -m pytest -q -m chaos
+
+faults: $(VENV)/installed ## every fault at every ESP, 2,000 mails each, and a table
+	@FAULT_MAILS=2000 $(RUN) -m pytest -q -s tests/world/test_faults.py
 
 lint: $(VENV)/installed ## style and types
 	@$(RUN) -m ruff check .

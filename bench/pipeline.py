@@ -87,7 +87,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> Run:
         ready_s = _start(product)
         stack.callback(product.stop)
         fresh = _memory(product)
-        _await_assignment(product, arguments.workers)
+        await_assignment(product, arguments.workers)
         _warm_up(product, arguments)
         hold(product, arguments.workers)
         produce(world, sample.jobs(arguments.emails, "run"))
@@ -112,7 +112,7 @@ def _start(product: Product) -> float:
     return time.monotonic() - started
 
 
-def _await_assignment(product: Product, workers: int) -> None:
+def await_assignment(product: Product, workers: int) -> None:
     """Until the group has shared all partitions out; else the run would measure its rebalances."""
     wait_until(lambda: _is_shared_out(_assignments(product), workers), ASSIGN_LIMIT_S, "the partitions to be shared out")
 

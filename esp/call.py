@@ -23,7 +23,13 @@ class Call:
     """
 
     def __init__(
-        self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]", limit_s: float, idle_s: float
+        self,
+        request: Request,
+        on_leaving: Callable[[Request], bool],
+        answers: "SimpleQueue[Answer]",
+        limit_s: float,
+        idle_s: float,
+        may_begin: Callable[[Request], bool] = lambda request: True,
     ):
         self.request = request
         self.limit_s = limit_s
@@ -31,10 +37,16 @@ class Call:
         self.has_left = False
         self.end = ""
         self._on_leaving = on_leaving
+        self._may_begin = may_begin
         self._answers = answers
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
         self._is_settled = False
+
+    def begin(self) -> None:
+        """Its turn has come. Raises ConnectionAbortedError where it must not be begun at all."""
+        if not self._may_begin(self.request):
+            raise ConnectionAbortedError("held back before it was begun")
 
     def watch(self, live: socket.socket) -> None:
         """Let the watchdog reach this connection. Raises ConnectionAbortedError where the call has ended already."""

@@ -31,10 +31,15 @@ from mail.outcome import NoReply, Reply, Request
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 _USER_AGENT = "email-worker"
 _CLOSING_S = 5.0
+_ONE_PIECE_BYTES = 64 * 1024  # a longer body is not copied behind its head
 
 PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
 
 log = telemetry.log.get("esp.http")
+
+
+def _always(request: Request) -> bool:
+    return True
 
 
 class Lines(Protocol):
@@ -78,14 +83,18 @@ class Exchange:
         self._watchdog = Watchdog(total_timeout_s)
         self._is_closed = False
 
-    def send_all(self, requests: Sequence[Request], on_leaving: Callable[[Request], bool]) -> Iterator[Answer]:
+    def send_all(
+        self, requests: Sequence[Request], on_leaving: Callable[[Request], bool], may_begin: Callable[[Request], bool] = _always
+    ) -> Iterator[Answer]:
         """Start all of them now; the iterator gives each request with its answer, as they complete, and is to be exhausted.
 
+        `may_begin` is asked in the sending thread when a request's turn has come, before anything is said to anybody; False holds
+        it back.
         `on_leaving` is called once per request, in the sending thread, right before its first byte leaves, and must be quick;
         never for a request whose connection could not be made. Where it says False (or raises), nothing is sent.
         """
         answers: SimpleQueue[Answer] = SimpleQueue()
-        calls = [self._call(request, on_leaving, answers) for request in requests]
+        calls = [self._call(request, on_leaving, may_begin, answers) for request in requests]
         self._start_senders(len(calls))
         for call in calls:
             self._waiting.put(call)
@@ -104,9 +113,15 @@ class Exchange:
         for lines in self._lines.values():
             lines.close()
 
-    def _call(self, request: Request, on_leaving: Callable[[Request], bool], answers: "SimpleQueue[Answer]") -> Call:
+    def _call(
+        self,
+        request: Request,
+        on_leaving: Callable[[Request], bool],
+        may_begin: Callable[[Request], bool],
+        answers: "SimpleQueue[Answer]",
+    ) -> Call:
         idle_s = self._idle_s.get(_origin(request.url), self._default_idle_s)
-        return Call(request, on_leaving, answers, self._total_timeout_s, idle_s)
+        return Call(request, on_leaving, answers, self._total_timeout_s, idle_s, may_begin)
 
     def _start_senders(self, calls: int) -> None:
         if self._is_closed:
@@ -124,6 +139,7 @@ class Exchange:
             return
         self._watchdog.guard(call)
         try:
+            call.begin()
             answer: Reply | NoReply = self._lines_for(call.request).ask(call)
         except (requests.RequestException, HTTPError, OSError) as error:
             answer = NoReply(call.has_left, _words(error))
@@ -227,6 +243,7 @@ class _Connection(HTTPConnection):
     # Never reconnect in the middle of a request: http.client would send the rest of the body down a fresh connection.
     auto_open = 0
     _rested_s = math.inf
+    _head = b""
 
     def _new_conn(self) -> Any:
         live = super()._new_conn()
@@ -246,13 +263,26 @@ class _Connection(HTTPConnection):
             self.connect()
         call.watch(self.sock)
         self.timeout = call.limit_s  # until now the connect time-out, far too short for a large body
+        self._head = b""
         super().request(*args, **options)
+        if not call.has_left:  # there is no body
+            self._depart(self._head)
 
     def send(self, data: Any) -> None:
-        call = _current_call()
-        if not call.has_left:
-            call.leave()
-        super().send(data)
+        """The head waits for the body: a small request leaves in one piece, and the other side is woken once."""
+        if _current_call().has_left:
+            super().send(data)
+        elif not self._head:
+            self._head = data
+        elif len(data) <= _ONE_PIECE_BYTES:
+            self._depart(self._head + data)
+        else:
+            self._depart(self._head)
+            super().send(data)
+
+    def _depart(self, first: bytes) -> None:
+        _current_call().leave()
+        super().send(first)
 
     def putrequest(self, *args: Any, **options: Any) -> None:
         if _current_call().has_left:

@@ -1,4 +1,4 @@
-"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 3207, 4954, 6531).
+"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 2920, 3207, 4954, 6531).
 
 Of smtplib it uses how commands are written and EHLO is read. It must never take a plain text for a secured one, never write a
 byte of the content before the call allows it, and never wait for a reply without end.
@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from esp.call import Call
 from mail.outcome import Reply, Request
@@ -56,16 +56,13 @@ class Client(smtplib.SMTP):
     def carry(self, call: Call) -> Reply:
         """Send one mail; the reply to its final dot. Raises Refused before the content, OSError where nobody answers."""
         request = call.request
-        recipients = request.headers["rcpt-to"].split("\n")
         self.command_encoding = "ascii" if request.headers.get("smtputf8") != "yes" else "utf-8"
-        _expect("mail", 250, self.docmd("MAIL", f"FROM:<{request.headers['mail-from']}>{self._options(request)}"))
-        refused = [recipient for recipient in recipients if not self._names(recipient, is_first=recipient == recipients[0])]
-        _expect("data", 354, self.docmd("DATA"))
+        refused = self._begin(request)
         call.leave()
         self.send(_stuffed(request.body) + b".\r\n")
         code, words = self.getreply()
         self.note_rest()
-        return reply_of("end", code, words, {"refused": str(len(refused))} if refused else {})
+        return reply_of("end", code, words, {"refused": str(refused)} if refused else {})
 
     def ask_noop(self, call: Call) -> Reply:
         """A question after which nothing is different: does the server answer those who are logged in?"""
@@ -160,16 +157,41 @@ class Client(smtplib.SMTP):
             options += " BODY=8BITMIME"
         return options
 
-    def _names(self, recipient: str, is_first: bool) -> bool:
-        """Whether the server takes this recipient. The first must be taken, and a no for now holds for the whole mail: to send to
-        the others only would lose one who may be reached later.
+    def _begin(self, request: Request) -> int:
+        """Name sender and recipients and ask for the content's turn; how many of the other recipients are refused for good."""
+        recipients = request.headers["rcpt-to"].split("\n")
+        commands = [f"MAIL FROM:<{request.headers['mail-from']}>{self._options(request)}"]
+        answers = self._answers([*commands, *[f"RCPT TO:<{recipient}>" for recipient in recipients], "DATA"])
+        try:
+            _expect("mail", 250, next(answers))
+            refused = [not _is_taken(next(answers), is_first=place == 0) for place in range(len(recipients))]
+            _expect("data", 354, next(answers))
+        except Refused:
+            self._abandon(answers)
+            raise
+        return sum(refused)
+
+    def _answers(self, commands: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+        """The reply to each command. All of them leave together where the server reads on (PIPELINING, RFC 2920), else each after
+        the reply before it.
         """
-        code, words = self.docmd("RCPT", f"TO:<{recipient}>")
-        if not is_first and 500 <= code < 600:
-            return False
-        if not 250 <= code <= 252:
-            raise Refused("rcpt", code, words)
-        return True
+        if not self.has_extn("pipelining"):
+            yield from (self.docmd(command) for command in commands)
+            return
+        self.send("".join([_line(command) for command in commands]))
+        yield from (self.getreply() for _ in commands)
+
+    def _abandon(self, answers: Iterator[tuple[int, bytes]]) -> None:
+        """Hear the server out after a no. Where it waits for a content all the same, only hanging up says that none will come: a
+        dot would send an empty mail to those whom it has taken.
+        """
+        if not self.has_extn("pipelining"):
+            return
+        try:
+            if 354 in [code for code, _ in answers]:
+                self.close()
+        except OSError:
+            self.close()
 
 
 def reply_of(stage: str, code: int, words: bytes, more: Mapping[str, str] | None = None) -> Reply:
@@ -180,6 +202,25 @@ def reply_of(stage: str, code: int, words: bytes, more: Mapping[str, str] | None
 def _expect(stage: str, wanted: int, answer: tuple[int, bytes]) -> None:
     if answer[0] != wanted:
         raise Refused(stage, *answer)
+
+
+def _line(command: str) -> str:
+    """A command as it travels; raises ValueError where it would be more than one, as smtplib's own way of sending does."""
+    if "\r" in command or "\n" in command:
+        raise ValueError("a line end within a command")
+    return f"{command}\r\n"
+
+
+def _is_taken(answer: tuple[int, bytes], is_first: bool) -> bool:
+    """Whether the server takes a recipient. The first must be taken, and a no for now holds for the whole mail: to send to the
+    others only would lose one who may be reached later.
+    """
+    code, words = answer
+    if not is_first and 500 <= code < 600:
+        return False
+    if not 250 <= code <= 252:
+        raise Refused("rcpt", code, words)
+    return True
 
 
 def _stuffed(body: bytes) -> bytes:

@@ -129,7 +129,16 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
-    sender = Sender(esps.of, exchange, log, context.shared.lease.is_held, points, breakers.note)
+    sender = Sender(
+        esps.of,
+        exchange,
+        log,
+        context.shared.lease.is_held,
+        points,
+        breakers.note,
+        is_failing=breakers.is_open,
+        begin_within_s=settings.email_job_timeout_s / 2,  # the last to begin has its own deadline still
+    )
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
     house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))

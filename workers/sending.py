@@ -5,6 +5,7 @@ answered with its outcomes. It never sends anything twice: what an ESP refused b
 ESP has said so, in ever smaller company.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -33,7 +34,9 @@ class Departure(NamedTuple):
 
 class Sender:
     """`may_send` is asked right before each request leaves (the host's lease); False holds it back, unsent.
-    `note` is told the outcomes of each request, for the account's breaker."""
+    `note` is told the outcomes of each request, for the account's breaker. `is_failing` asks that breaker: where it opens while
+    requests wait their turn, they are held back, too, and do not run into the same wall one after the other. So is what could not
+    begin within `begin_within_s`: hundreds of requests that each end at their deadline must not make a batch endless."""
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Sender:
         failpoints: Failpoints,
         note: Callable[[Account, Iterable[Outcome]], None],
         clock: Callable[[], float] = time.monotonic,
+        is_failing: Callable[[Account], bool] = lambda account: False,
+        begin_within_s: float = math.inf,
     ):
         self._load = load
         self._exchange = exchange
@@ -52,6 +57,8 @@ class Sender:
         self._failpoints = failpoints
         self._note = note
         self._clock = clock
+        self._is_failing = is_failing
+        self._begin_within_s = begin_within_s
 
     def unsupported(self, account: Account, message: Message) -> str | None:
         """Why this account's ESP cannot express the message, or None."""
@@ -65,31 +72,42 @@ class Sender:
 
     def send(self, departures: Sequence[Departure]) -> Iterator[Outcome]:
         """Send the requests, several at once; yields an outcome for every message, as they come."""
+        until_s = self._clock() + self._begin_within_s
         while departures:
             again: list[Departure] = []
-            for departure, outcomes in self._fly(departures):
+            for departure, outcomes in self._fly(departures, until_s):
                 yield from (o for o in outcomes if o.verdict is not Verdict.SPLIT)
                 again += self._split(departure, outcomes)
             departures = again
 
-    def _fly(self, departures: Sequence[Departure]) -> Iterator[tuple[Departure, list[Outcome]]]:
+    def _fly(self, departures: Sequence[Departure], until_s: float) -> Iterator[tuple[Departure, list[Outcome]]]:
         by_request = {id(departure.request): departure for departure in departures}
+        probes = {id(d.request) for d in departures if self._is_failing(d.account)}  # these are to find out
         started: dict[int, float] = {}
+        held: set[int] = set()
+
+        def may_begin(request: Request) -> bool:
+            is_walled = id(request) not in probes and self._is_failing(by_request[id(request)].account)
+            if is_walled or self._clock() > until_s:
+                held.add(id(request))
+            return id(request) not in held
 
         def on_leaving(request: Request) -> bool:
             if not self._may_send():
+                held.add(id(request))
                 return False
             self._flight_log.mark_leaving(by_request[id(request)].handle)
             started[id(request)] = self._clock()
             self._failpoints.hit("leaving")
             return True
 
-        for request, reply in self._exchange.send_all([d.request for d in departures], on_leaving):
+        for request, reply in self._exchange.send_all([d.request for d in departures], on_leaving, may_begin):
             departure = by_request[id(request)]
             outcomes = self._interpret(departure, reply)
             self._flight_log.answer(departure.handle, outcomes)
             self._failpoints.hit("answered")
-            self._note(departure.account, outcomes)
+            if id(request) not in held:  # what we hold back is not the ESP's failure
+                self._note(departure.account, outcomes)
             if id(request) in started:
                 elapsed_s = self._clock() - started[id(request)]
                 metrics.SEND_DURATION_SECONDS.labels(departure.account.provider).observe(elapsed_s)

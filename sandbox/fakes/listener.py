@@ -60,12 +60,15 @@ class HttpListener:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await self._read(request)
         if request.method != "POST":
+            await self._read(request)
             return _response(self._judge_question(request))
+        deed = self._misbehaviour.next_deed()
+        if deed.kind == "reset_unread":
+            return await self._reset(request, deed, Answer(503))
+        body = await self._read(request)
         if body is None:
             return _response(self._fake.refuse(413))
-        deed = self._misbehaviour.next_deed()
         answer = self._refusal(deed) or self._accept(request, body, deed)
         delay_s = self._misbehaviour.delay_s()
         if delay_s:
@@ -123,7 +126,7 @@ class HttpListener:
     def _error(self, status: int) -> Answer:
         """502 and 504 come from the proxy before the ESP, in HTML; the others are the ESP's own."""
         if status in (502, 504):
-            return Answer(status, _PAGE % (status, status), {"Content-Type": "text/html"})
+            return _page(status)
         return self._fake.refuse(status)
 
     async def _hang(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
@@ -141,7 +144,8 @@ class HttpListener:
         return web.Response()
 
     async def _fail(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
-        return _response(self._error(deed.status))
+        """Taken, and the proxy says otherwise: the ESP itself would not speak of maintenance then."""
+        return _response(_page(deed.status) if deed.status > 500 else self._error(deed.status))
 
     async def _garble(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
         return _response(Answer(answer.status, b'{"MessageID": "cut in mid-sente', _JSON))
@@ -181,6 +185,10 @@ def site_url(site: web.TCPSite) -> str:
     assert isinstance(server, asyncio.Server)
     host, port = server.sockets[0].getsockname()[:2]
     return f"http://{host}:{port}"
+
+
+def _page(status: int) -> Answer:
+    return Answer(status, _PAGE % (status, status), {"Content-Type": "text/html"})
 
 
 def _response(answer: Answer) -> web.Response:

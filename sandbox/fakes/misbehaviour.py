@@ -1,7 +1,8 @@
 """How a fake ESP is told to fail: by chances, or by an exact script, the same for the same seed.
 
 It only decides; the listener carries a deed out. "Before" means that nothing was accepted, "after" that the mails are in the
-ledger although the sender hears otherwise. Chances are drawn once per send request, in order of arrival.
+ledger although the sender hears otherwise; "unread" that not even the body was read. Chances are drawn once per send request, in
+order of arrival.
 """
 
 import random
@@ -22,6 +23,7 @@ Kind = Literal[
     "error_after",
     "hang_before",
     "hang_after",
+    "reset_unread",
     "reset_before",
     "reset_after",
     "drip",
@@ -40,6 +42,7 @@ CHANCES = [
     "error_after",
     "hang_before",
     "hang_after",
+    "reset_unread",
     "reset_before",
     "reset_after",
     "drip",
@@ -77,6 +80,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_after: Chance = 0
     hang_before: Chance = 0
     hang_after: Chance = 0
+    reset_unread: Chance = 0
     reset_before: Chance = 0
     reset_after: Chance = 0
     drip: Chance = 0

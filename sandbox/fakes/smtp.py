@@ -44,11 +44,11 @@ class Fake:
 
     def answer(self, call: Call) -> Answer:
         """Judge one mail, its envelope having been taken."""
-        problem = _content_problem(call)
+        mail = parse(call.body)
+        problem = _content_problem(call) or _parse_problem(mail)
         if problem:
             return Answer(554, b"5.6.0 " + problem)
         self._queued += 1
-        mail = parse(call.body)
         accepted = Accepted(
             str(mail["X-Attempt-Id"]) if mail["X-Attempt-Id"] else None,
             str(mail["Message-ID"] or ""),
@@ -129,7 +129,7 @@ def _content_problem(call: Call) -> bytes | None:
     if not content.isascii() and call.headers.get("body") != "8BITMIME":
         return b"8-bit content without BODY=8BITMIME"
     head, _, _ = content.partition(b"\r\n\r\n")
-    return _head_problem(head, call.headers.get("smtputf8") == "yes") or _parse_problem(content)
+    return _head_problem(head, call.headers.get("smtputf8") == "yes")
 
 
 def _head_problem(head: bytes, is_utf8: bool) -> bytes | None:
@@ -148,8 +148,7 @@ def _head_problem(head: bytes, is_utf8: bool) -> bytes | None:
     return b"more than one header " + doubled[0] if doubled else None
 
 
-def _parse_problem(content: bytes) -> bytes | None:
-    message = message_from_bytes(content, policy=policy.default)
+def _parse_problem(message: EmailMessage) -> bytes | None:
     for part in message.walk():
         if part.defects:
             return type(part.defects[0]).__name__.encode()

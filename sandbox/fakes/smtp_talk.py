@@ -92,7 +92,7 @@ class Talk:
             await self._say(Answer(501, b"Syntax: EHLO hostname"))
             return
         self._is_known, self._envelope = True, None
-        offers = ["relay.sandbox.test", f"SIZE {self._fake.max_body_bytes}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        offers = ["relay.sandbox.test", f"SIZE {self._fake.max_body_bytes}", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if self._house.tls and not self._is_secure:
             offers.append("STARTTLS")
         else:
@@ -146,6 +146,8 @@ class Talk:
 
     async def _begin(self, sender: str, parameters: list[str]) -> None:
         envelope = Envelope(self._house.misbehaviour.next_deed(), sender)
+        if envelope.deed.kind == "reset_unread":
+            self._reset()
         refusal = self._fake.refuse(429) if envelope.deed.kind == "throttle" else self._read_parameters(envelope, parameters)
         if refusal is None:
             traits = self._house.misbehaviour.traits
@@ -197,13 +199,22 @@ class Talk:
 
     async def _content(self) -> bytes | None:
         """What comes before the final dot, without the doubled dots; None where it is over the limit."""
-        lines: list[bytes] = []
+        stuffed = bytearray(b"\r\n")  # the end of the line with DATA: an empty content is a dot alone
         size = 0
-        while (line := await self._reader.readuntil(b"\n")) != b".\r\n":
-            size += len(line)
-            if size <= self._fake.max_body_bytes:
-                lines.append(line[1:] if line.startswith(b".") else line)
-        return b"".join(lines) if size <= self._fake.max_body_bytes else None
+        while not stuffed.endswith(b"\r\n.\r\n"):
+            piece = await self._piece(b".\r\n")
+            size += len(piece)
+            stuffed += piece
+            if size > self._fake.max_body_bytes:
+                del stuffed[:-5]
+        return bytes(stuffed[2:-3].replace(b"\n.", b"\n").removeprefix(b".")) if size <= self._fake.max_body_bytes else None
+
+    async def _piece(self, end: bytes) -> bytes:
+        """Up to an `end`, or as much as the reader holds without one."""
+        try:
+            return await self._reader.readuntil(end)
+        except asyncio.LimitOverrunError as overrun:
+            return await self._reader.readexactly(overrun.consumed)
 
     async def _end(self, envelope: Envelope, content: bytes | None) -> None:
         deed = envelope.deed

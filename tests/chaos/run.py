@@ -6,6 +6,7 @@ It must never be satisfied by luck: it goes on until enough workers have died at
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,7 +194,12 @@ class ChaosRun:
 
 def read_taken(world: World) -> list[Taken]:
     """Every email that the fakes took."""
-    lines = [line for esp in world.esp_addresses for line in read_ledger(world.ledger(esp))]
+    return taken_in(world.ledger(esp) for esp in world.esp_addresses)
+
+
+def taken_in(ledgers: Iterable[Path]) -> list[Taken]:
+    """Every email of these ledgers."""
+    lines = [line for ledger in ledgers for line in read_ledger(ledger)]
     return [Taken(line["recipient"], from_wire(line["attempt_id"]) if line["attempt_id"] else "") for line in lines]
 
 

@@ -1,12 +1,14 @@
 """The exchange against a server that does what it is told, byte by byte, on loopback."""
 
 import datetime
+import gzip
 import ipaddress
 import socket
 import ssl
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.connection import HTTPConnection
 
 from esp.http import MAX_REPLY_BYTES, Exchange
 from mail.outcome import NoReply, Reply, Request
@@ -203,6 +206,19 @@ def test_what_is_sent_is_what_was_prepared_and_nothing_from_the_environment(
         assert b"gzip" not in sent.lower()
 
 
+@pytest.mark.parametrize(("size", "is_one_piece"), [(0, True), (2, True), (64 * 1024, True), (3_000_000, False)])
+def test_a_small_request_leaves_in_one_piece(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Server], size: int, is_one_piece: bool
+) -> None:
+    pieces: list[int] = []
+    plain = HTTPConnection.send
+    monkeypatch.setattr(HTTPConnection, "send", lambda self, data: (pieces.append(len(data)), plain(self, data))[1])
+    server = serve(answer(OK))
+    assert isinstance(ask(exchange, server.request(b"a" * size))[0], Reply)
+    assert (len(pieces) == 1) == is_one_piece
+    assert sum(pieces) > size
+
+
 def test_connections_are_kept_and_used_again(exchange: Exchange, serve: Callable[..., Server]) -> None:
     server = serve(answer(*[OK] * 20), lambda live: live.close())
     for _ in range(20):
@@ -387,12 +403,27 @@ def test_a_huge_body_is_capped_and_its_connection_is_not_used_again(serve: Calla
     exchange.close()
 
 
-def test_a_redirect_is_a_reply_and_is_not_followed(exchange: Exchange, serve: Callable[..., Server]) -> None:
+def test_a_body_that_swells_when_it_is_unpacked_is_capped_before(serve: Callable[..., Server]) -> None:
+    bomb = gzip.compress(bytes(100_000_000), compresslevel=9)
+    server = serve(answer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb))
+    exchange = Exchange(1, 1, 20)
+    tracemalloc.start()
+    (reply,) = ask(exchange, server.request())
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(reply, Reply)
+    assert len(reply.body) == MAX_REPLY_BYTES
+    assert peak_bytes < 16 * MAX_REPLY_BYTES
+    exchange.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_reply_and_is_not_followed(exchange: Exchange, serve: Callable[..., Server], status: int) -> None:
     target = serve(answer(OK))
-    server = serve(answer(f"HTTP/1.1 307 Go\r\nLocation: {target.origin}/\r\nContent-Length: 2\r\n\r\nxx".encode()))
+    server = serve(answer(f"HTTP/1.1 {status} Go\r\nLocation: {target.origin}/\r\nContent-Length: 2\r\n\r\nxx".encode()))
     (reply,) = ask(exchange, server.request())
     assert isinstance(reply, Reply)
-    assert (reply.status, reply.body) == (307, b"xx")
+    assert (reply.status, reply.body) == (status, b"xx")
     assert target._threads == []
 
 
@@ -487,6 +518,20 @@ def test_a_no_from_on_leaving_sends_nothing(exchange: Exchange, serve: Callable[
     assert nothing_left(answered)
     wait_for(lambda: len(came) == 1)
     assert came == [b""]
+
+
+def test_what_may_not_begin_speaks_to_nobody(exchange: Exchange, serve: Callable[..., Server]) -> None:
+    server = serve(answer(OK))
+    asked: list[Request] = []
+    first, second = server.request(b"1"), server.request(b"2")
+    answers = {
+        request.body: reply
+        for request, reply in exchange.send_all([first, second], lambda r: bool(asked.append(r)) or True, lambda r: r is second)
+    }
+    assert nothing_left(answers[b"1"])
+    assert isinstance(answers[b"2"], Reply)
+    assert asked == [second]
+    assert len(server._threads) == 1
 
 
 @pytest.mark.expect_errors

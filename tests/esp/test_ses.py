@@ -137,6 +137,11 @@ def test_mails_travel_50_at_a_time_each_with_its_own_words() -> None:
     assert entry["ReplacementHeaders"] == [{"Name": "X-N", "Value": "7"}]
 
 
+def test_a_batch_holds_50_recipients_copies_among_them() -> None:
+    mails = [message(subject=f"Order {n}", cc=(Address("bob@b.test"),)) for n in range(60)]
+    assert [len(r.messages) for r in esp().prepare(mails)] == [25, 25, 10]
+
+
 def test_what_holds_for_a_whole_request_is_the_same_for_all_in_it() -> None:
     changes: list[dict[str, Any]] = [
         {},

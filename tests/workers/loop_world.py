@@ -78,7 +78,7 @@ class Wire:
         self.behave = lambda request: ["accepted"] * len(request.messages)
         self.requests, self.accepted = [], []
 
-    def send_all(self, requests, on_leaving):
+    def send_all(self, requests, on_leaving, may_begin):
         for request in requests:
             if not on_leaving(request):
                 yield request, NoReply(False, "held back")
@@ -119,20 +119,28 @@ class Loop:
     def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
         self.ledger = Ledger(parameters)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
-        self.source, self.wire, self.desk = Source(), Wire(), Desk()
-        self.accounts = [Account(name, 0, f"http://{name}", {}) for name in providers]
-        self.esps = {account.provider: Esp(account) for account in self.accounts}
+        self.source, self.desk = Source(), Desk()
+        self.equip(providers)
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
         self.has_lease = True
         self.suppress_now = None
         self.delivery = Delivery(self._tools(), 500, 60.0)
 
+    def equip(self, providers):
+        """The ESPs and the wire to them."""
+        self.wire = Wire()
+        self.accounts = [Account(name, 0, f"http://{name}", {}) for name in providers]
+        self.esps = {account.provider: Esp(account) for account in self.accounts}
+
+    def make_sender(self, points):
+        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
         patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
         quarantine = Quarantine(patience)
-        sender = Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+        sender = self.make_sender(points)
         policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
         now = lambda: datetime.now(UTC)  # noqa: E731
         house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))

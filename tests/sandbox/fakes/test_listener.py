@@ -73,6 +73,17 @@ def test_a_deed_has_its_status_and_its_truth(tmp_path: Path, step: dict[str, Any
     asyncio.run(scenario())
 
 
+def test_after_taking_nothing_is_said_that_means_a_no(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        script = [{"do": "error_before", "status": 503}, {"do": "error_after", "status": 503}]
+        async with serving(tmp_path, postmark={"script": script}) as served:
+            (_, before), (status, after) = await served.postmark(mail()), await served.postmark(mail())
+            assert orjson.loads(before)["ErrorCode"] == 100  # maintenance, a documented no
+            assert (status, after[:6]) == (503, b"<html>")
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("kind", ["throttle", "malformed", "redirect"])
 def test_what_comes_with_a_deed(tmp_path: Path, kind: str) -> None:
     async def scenario() -> None:
@@ -92,7 +103,7 @@ def test_what_comes_with_a_deed(tmp_path: Path, kind: str) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("kind", "taken"), [("reset_before", 0), ("reset_after", 1)])
+@pytest.mark.parametrize(("kind", "taken"), [("reset_unread", 0), ("reset_before", 0), ("reset_after", 1)])
 def test_a_reset_is_a_real_one(tmp_path: Path, kind: str, taken: int) -> None:
     async def scenario() -> None:
         async with serving(tmp_path, postmark={"script": [kind]}) as served:

@@ -243,6 +243,16 @@ def test_a_deed_has_its_reply_and_its_truth(tmp_path: Path, deed: str, reply: by
     talk_through(tmp_path, scenario, script=[deed], drip_interval_s=0.01, hang_s=0.05, huge_bytes=100_000)
 
 
+def test_a_reset_before_the_content_comes_at_the_first_word_of_the_mail(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        await talk.begin()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await talk.say("MAIL FROM:<me@brand.test>")
+        assert served.ledger("smtp") == []
+
+    talk_through(tmp_path, scenario, script=["reset_unread"])
+
+
 def test_a_mail_over_the_limit_is_refused_when_it_is_whole(tmp_path: Path) -> None:
     async def scenario(served: Served, talk: Talk) -> None:
         await talk.begin()

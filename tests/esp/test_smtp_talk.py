@@ -1,0 +1,126 @@
+"""Who speaks when, word by word: a server that says what it is told to, and all that the client said to it."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from esp.exchange import open_exchange
+from esp.smtp import Esp
+from mail.account import Account
+from mail.message import Address
+from mail.outcome import Blame, NoReply, Outcome, Verdict
+from tests.esp.messages import message
+
+MAIL, RCPT, DATA = b"250 2.1.0 Ok\r\n", b"250 2.1.5 Ok\r\n", b"354 Go on\r\n"
+NOBODY = b"550 5.1.1 User unknown\r\n"
+
+
+class Server:
+    """Greets, offers what it is told to, then answers each piece that it reads with the next reply; keeps the pieces."""
+
+    def __init__(self, offers: bytes, *replies: bytes):
+        self.heard: list[bytes] = []
+        self.is_over = False
+        self._replies = list(replies)
+        self._greeting = b"250-relay.test\r\n" + offers + b"250 SIZE 1000000\r\n"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._talk)
+        self._thread.start()
+
+    def _talk(self) -> None:
+        live, _ = self._listener.accept()
+        live.settimeout(10)
+        with live, contextlib.suppress(OSError):  # the client hangs up in the end
+            live.sendall(b"220 relay.test\r\n")
+            live.recv(65536)
+            live.sendall(self._greeting)
+            while piece := live.recv(1 << 20):
+                self.heard.append(piece)
+                live.sendall(self._replies.pop(0) if self._replies else b"250 Ok\r\n")
+        self.is_over = True
+
+    def close(self) -> None:
+        self._thread.join(10)
+        self._listener.close()
+        assert self.is_over
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def make(offers: bytes, *replies: bytes) -> Server:
+        servers.append(Server(offers, *replies))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def send(server: Server, **changes: object) -> tuple[Outcome, int]:
+    """The outcome of one mail, and how many requests have left."""
+    esp = Esp(Account("smtp", 0, f"smtp://127.0.0.1:{server.port}", {"encryption": "none"}))
+    left = []
+    exchange = open_exchange(1, 2.0, 10.0)
+    (request,) = esp.prepare([message(**changes)])
+    ((_, reply),) = exchange.send_all([request], lambda r: bool(left.append(r)) or True)
+    exchange.close()
+    return esp.interpret(request, reply)[0], len(left)
+
+
+def test_where_the_server_reads_on_the_envelope_is_one_piece(start: Callable[..., Server]) -> None:
+    server = start(b"250-PIPELINING\r\n", MAIL + RCPT + RCPT + DATA, b"250 2.0.0 Ok\r\n")
+    outcome, left = send(server, cc=(Address("bob@b.test"),))
+    assert (outcome.verdict, left) == (Verdict.ACCEPTED, 1)
+    envelope, content = server.heard[:2]
+    assert [line.split(b":")[0] for line in envelope.splitlines()] == [b"MAIL FROM", b"RCPT TO", b"RCPT TO", b"DATA"]
+    assert content.endswith(b"\r\n.\r\n")
+
+
+def test_where_it_does_not_each_command_waits_for_the_reply_before_it(start: Callable[..., Server]) -> None:
+    server = start(b"", MAIL, RCPT, DATA, b"250 2.0.0 Ok\r\n")
+    assert send(server)[0].verdict is Verdict.ACCEPTED
+    assert [piece[:4] for piece in server.heard[:3]] == [b"MAIL", b"RCPT", b"DATA"]
+    assert server.heard[3].endswith(b"\r\n.\r\n")
+
+
+@pytest.mark.parametrize("offers", [b"250-PIPELINING\r\n", b""])
+def test_a_no_to_the_recipient_is_heard_out_and_the_connection_serves_again(start: Callable[..., Server], offers: bytes) -> None:
+    together = [MAIL + NOBODY + b"503 5.5.1 No valid recipients\r\n"] if offers else [MAIL, NOBODY]
+    server = start(offers, *together)
+    outcome, left = send(server)
+    assert (outcome.verdict, outcome.blame, left) == (Verdict.REJECTED, Blame.RECIPIENT, 0)
+    assert server.heard[len(together)] == b"RSET\r\n"
+
+
+@pytest.mark.parametrize("answers", [MAIL + NOBODY + RCPT + DATA, MAIL + NOBODY + NOBODY + DATA])
+def test_a_server_that_waits_for_a_content_after_its_no_gets_none(start: Callable[..., Server], answers: bytes) -> None:
+    server = start(b"250-PIPELINING\r\n", answers)
+    outcome, left = send(server, cc=(Address("bob@b.test"),))
+    assert (outcome.verdict, outcome.blame, left) == (Verdict.REJECTED, Blame.RECIPIENT, 0)
+    server.close()
+    assert len(server.heard) == 1, "it was hung up on: a dot would be an empty mail to the other recipient"
+
+
+def test_a_server_that_closes_down_within_the_envelope_has_taken_nothing(start: Callable[..., Server]) -> None:
+    server = start(b"250-PIPELINING\r\n", b"421 4.3.2 Closing down\r\n421 4.3.2 Closing down\r\n421 4.3.2 Closing down\r\n")
+    outcome, left = send(server)
+    assert (outcome.verdict, left) == (Verdict.UNAVAILABLE, 0)
+
+
+@pytest.mark.expect_errors
+@pytest.mark.parametrize("offers", [b"250-PIPELINING\r\n", b""])
+def test_a_line_end_in_an_address_sends_nothing(start: Callable[..., Server], offers: bytes) -> None:
+    server = start(offers)
+    esp = Esp(Account("smtp", 0, f"smtp://127.0.0.1:{server.port}", {"encryption": "none"}))
+    (request,) = esp.prepare([message(sender=Address("me@brand.test>\r\nRCPT TO:<x@y.test"))])
+    exchange = open_exchange(1, 2.0, 10.0)
+    ((_, reply),) = exchange.send_all([request], lambda r: True)
+    exchange.close()
+    assert isinstance(reply, NoReply) and not reply.has_left
+    assert not any(b"RCPT" in piece for piece in server.heard)
