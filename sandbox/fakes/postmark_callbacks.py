@@ -8,6 +8,7 @@ import base64
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -41,7 +42,7 @@ _BOUNCES: dict[str, tuple[str, int, str, str, str, bool]] = {
 class Callbacks:
     """Brings a password that was made for this object. Postmark has no webhook for a mail that was merely taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._password = secrets.token_urlsafe(16)
 
     def settings(self) -> dict[str, str]:

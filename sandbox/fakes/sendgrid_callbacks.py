@@ -6,6 +6,7 @@ fixtures. Nothing here knows the product's adapter.
 
 import base64
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -57,7 +58,7 @@ _DETAILS: dict[str, dict[str, Any]] = {
 class Callbacks:
     """Signs with a key pair that was made for this object."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
 
     def settings(self) -> dict[str, str]:
