@@ -103,6 +103,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     templates: tuple[str, ...] = ()
     has_send_scope: bool = True
     has_credits: bool = True
+    is_approved: bool = True
 
     def traits(self) -> Traits:
         return Traits(
@@ -113,6 +114,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             frozenset(self.templates),
             self.has_send_scope,
             self.has_credits,
+            self.is_approved,
         )
 
 

@@ -3,12 +3,9 @@
 Adapters and fakes share nothing but the documentation, so a misunderstanding of one shows here.
 """
 
-import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,12 +23,12 @@ from mail.ids import wire_id
 from mail.message import Address, Message
 from mail.outcome import Outcome, Reply, Request, Verdict
 from sandbox import fakes
-from sandbox.esp_server import EspServer
 from sandbox.fakes.contract import Answer, Call, FakeEsp, Traits
 from sandbox.fakes.ledger import Line, read_ledger
 from sandbox.world import esp_settings
 from tests.esp.messages import any_message, message
 from tests.esp.test_contract import QUICK
+from tests.sandbox.fakes.serving import serving_from_a_thread as serving
 
 OURS = ["socketlabs", "sparkpost"]
 FOOD_FOR_TEMPLATES = "Use {{name}} or {{{html}}}, {{ if x }}, {{, }} and %%Name%% \\ \" ' & <b> -name- é 👋"
@@ -141,22 +138,6 @@ def test_sparkposts_search_tells_who_was_accepted_of_a_transmission_that_only_co
     assert len(searches) > 1
     assert {taken.attempt_id for taken in answer.accepted} == {wire_id(attempt_id) for attempt_id, is_found in found.items() if is_found}
     assert [m.to[0].email for m in mails if not found[m.attempt_id]] == ["U3@a.test", "U17@a.test"]
-
-
-@contextmanager
-def serving(folder: Path, options: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """The fakes in a loop of their own, so that the exchange's threads can speak to them."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = EspServer(folder, options)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def exchanged(esp: base.Esp, mails: list[Message]) -> list[Outcome]:
