@@ -28,7 +28,9 @@ def test_every_requirement_of_the_product_and_every_client_says_why(name: str) -
 
 
 def test_boto3_goes_with_the_products_botocore() -> None:
-    pins = dict(line.split()[0].split("==") for name in ("requirements.txt", "requirements-clients.txt") for line in read_requirements(name))
+    pins = dict(
+        line.split()[0].split("==") for name in ("requirements.txt", "requirements-clients.txt") for line in read_requirements(name)
+    )
     assert pins["boto3"] == pins["botocore"]
 
 

@@ -65,7 +65,7 @@ class HttpListener:
             return _response(self._judge_question(request))
         if body is None:
             return _response(self._fake.refuse(413))
-        deed = self._misbehaviour.next_deed()
+        deed = self._misbehaviour.next_deed(self._clock())
         answer = self._refusal(deed) or self._accept(request, body, deed)
         delay_s = self._misbehaviour.delay_s()
         if delay_s:

@@ -51,6 +51,7 @@ CHANCES = [
     "partial",
 ]
 _MAX_SCRIPT = 10_000
+_RELAYS_OWN = ("connections", "mails_per_connection", "idle_s")
 
 
 class BadBehaviour(ValueError):
@@ -68,7 +69,11 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with."""
+    """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with.
+
+    `requests_per_s` is the account's rate (0 = any): what comes beyond it in a second is throttled. `connections` at once,
+    `mails_per_connection` and `idle_s` are limits of a relay (0 = none).
+    """
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     jitter_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
@@ -95,6 +100,10 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drip_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 1
     huge_bytes: Annotated[int, msgspec.Meta(ge=1, le=8 << 30)] = 64 << 20
     partial_share: Chance = 0.2
+    requests_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    connections: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mails_per_connection: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_s: Annotated[float, msgspec.Meta(ge=0)] = 0
     down: bool = False
     key: str = ""
     bad_recipients: tuple[str, ...] = ()
@@ -138,6 +147,7 @@ class Misbehaviour:
         self.done: Counter[str] = Counter()
         self._name = name
         self._script: deque[Step] = deque()
+        self._second = self._asked = 0
         self._sow(seed)
 
     def plan(self, changes: Mapping[str, Any]) -> Behaviour:
@@ -154,6 +164,8 @@ class Misbehaviour:
             raise BadBehaviour(f"{self._name}: {error}") from error
         if sum(getattr(behaviour, name) for name in CHANCES) > 1 + 1e-9:
             raise BadBehaviour(f"{self._name}: the chances add up to more than 1")
+        if self._name != "smtp" and any(getattr(behaviour, name) for name in _RELAYS_OWN):
+            raise BadBehaviour(f"{self._name}: {', '.join(_RELAYS_OWN)} are limits of a relay")
         if not isinstance(changes.get("seed", 1), int):
             raise BadBehaviour(f"{self._name}: seed is an integer")
         return behaviour
@@ -167,10 +179,11 @@ class Misbehaviour:
         if "seed" in changes:
             self._sow(changes["seed"])
 
-    def next_deed(self) -> Deed:
-        """What happens to the next send request; a script goes before chances, and being down before both."""
+    def next_deed(self, now: float) -> Deed:
+        """What happens to the next send request, which comes at the Unix time `now`; a script goes before chances, the account's
+        rate before both, and being down before all."""
         drawn, spoil_seed = self._random.random(), self._random.getrandbits(32)
-        step = self._next_step(drawn)
+        step = self._next_step(drawn, int(now))
         self.done[step.do] += 1
         return Deed(
             step.do,
@@ -198,15 +211,26 @@ class Misbehaviour:
         self._random = random.Random(f"{seed}:{self._name}")
         self._jitter = random.Random(f"{seed}:{self._name}:jitter")
 
-    def _next_step(self, drawn: float) -> Step:
+    def _next_step(self, drawn: float, second: int) -> Step:
         if self.behaviour.down:
             return Step("error_before")
+        if self._is_too_fast(second):
+            return Step("throttle")
         if self._script:
             step = self._script.popleft()
             if step.times > 1:
                 self._script.appendleft(msgspec.structs.replace(step, times=step.times - 1))
             return step
         return Step(self._kind_at(drawn))
+
+    def _is_too_fast(self, second: int) -> bool:
+        """Are this second's requests used up? What is refused counts for nothing."""
+        if second != self._second:
+            self._second, self._asked = second, 0
+        if self.behaviour.requests_per_s and self._asked >= self.behaviour.requests_per_s:
+            return True
+        self._asked += 1
+        return False
 
     def _kind_at(self, drawn: float) -> Kind:
         reached = 0.0

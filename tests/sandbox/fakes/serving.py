@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,8 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **options: Any) -> AsyncIterator[Served]:
-    server = EspServer(folder, options)
+async def serving(folder: Path, clock: Callable[[], float] = time.time, **options: Any) -> AsyncIterator[Served]:
+    server = EspServer(folder, options, clock)
     urls = await server.start()
     try:
         async with ClientSession() as client:

@@ -106,6 +106,13 @@ def test_a_key_without_the_permission_is_403_and_a_used_up_quota_420_for_all_of_
         (transmission(options={"transactional": "true"}), "1300"),
         (transmission(metadata=[1]), "1300"),
         (transmission(to("a@x.test", tags="news")), "1300"),
+        (transmission(to("a@x.test", tags=["t"] * 11)), "1301"),
+        (transmission(to("a@x.test", substitution_data={"n": [{"m": 2**31}]})), "1300"),
+        (transmission(metadata={"n": -(2**31) - 1}), "1300"),
+        (transmission(options={"sandbox": True}), "2106"),
+        (transmission(options={"start_time": "soon"}), "1300"),
+        (transmission(options={"start_time": 1_800_000_000}), "1300"),
+        (transmission(options={"start_time": "2027-01-18T08:00:01+00:00"}), "1301"),
         (transmission(campaign_id="c" * 65), "1301"),
         (transmission(description="d" * 1025), "1301"),
         (transmission(content={"template_id": "t"}), "1603"),
@@ -123,6 +130,13 @@ def test_a_key_without_the_permission_is_403_and_a_used_up_quota_420_for_all_of_
 )
 def test_a_transmission_that_is_wrong_is_refused_whole(body: dict[str, Any], code: str) -> None:
     assert_refused(post(body), 422, code)
+
+
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    labels = {"campaign_id": "c" * 64, "description": "d" * 1024, "options": {"start_time": "2027-01-18T08:00:00+00:00", "sandbox": False}}
+    numbers = {"n": 2**31 - 1, "m": -(2**31), "big": 1e300, "yes": True}
+    assert post(transmission(to("a@x.test", tags=["t"] * 10, substitution_data=numbers), **labels)).status == 200
+    assert post(transmission(options={"start_time": "now"})).status == 200
 
 
 def test_a_recipient_brings_100_kilobytes_of_substitution_data() -> None:
