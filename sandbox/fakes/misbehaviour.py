@@ -72,7 +72,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with.
 
     `requests_per_s` is the account's rate (0 = any): what comes beyond it in a second is throttled. `connections` at once,
-    `mails_per_connection` and `idle_s` are limits of a relay (0 = none).
+    `mails_per_connection` and `idle_s` are limits of a relay (0 = none), which has SparkPost's unless told otherwise.
     """
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
@@ -127,6 +127,9 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+_CALM = {"smtp": Behaviour(mails_per_connection=100, idle_s=60)}
+
+
 class Deed(msgspec.Struct, frozen=True):
     """What happens to one request. `body` is only of kind "answer": bytes to send as they are."""
 
@@ -142,7 +145,8 @@ class Misbehaviour:
     """The behaviour of one fake now, what is left of its script, and what it has done so far."""
 
     def __init__(self, name: str, seed: int = 1):
-        self.behaviour = Behaviour()
+        self._calm = _CALM.get(name, Behaviour())
+        self.behaviour = self._calm
         self.traits = Traits()
         self.done: Counter[str] = Counter()
         self._name = name
@@ -155,7 +159,7 @@ class Misbehaviour:
         if not isinstance(changes, Mapping):
             raise BadBehaviour(f"{self._name}: an object is wanted")
         wanted = {name: value for name, value in changes.items() if name not in ("seed", "calm")}
-        now = {} if changes.get("calm") else msgspec.to_builtins(self.behaviour) | {"script": []}
+        now = msgspec.to_builtins(self._calm if changes.get("calm") else self.behaviour) | {"script": []}
         try:
             behaviour = msgspec.convert(now | wanted, Behaviour)
             for step in behaviour.script:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from esp import base
+from esp.exchange import open_exchange
 from esp.http import Exchange
 from esp.sparkpost import Esp
 from mail.account import Account
@@ -172,3 +173,13 @@ def test_no_misbehaviour_makes_a_mail_count_as_refused_that_was_taken(provider: 
     assert len(outcomes) == 20
     assert verdicts == ({Verdict.THROTTLED} if deed == "throttle" else {Verdict.UNKNOWN})
     assert not ledger_of(tmp_path, provider) or verdicts == {Verdict.UNKNOWN}
+
+
+def test_a_relays_limits_of_a_connection_are_never_met(tmp_path: Path) -> None:
+    with serving(tmp_path, {}) as urls:
+        mails = [message(to=(Address(f"u{n}@a.test"),)) for n in range(210)]
+        esp = base.load(account("smtp", urls["smtp"]))
+        with closing(open_exchange(1, 2.0, 5.0)) as exchange:
+            answers = list(exchange.send_all(esp.prepare(mails), lambda request: True))
+    assert {o.verdict for request, reply in answers for o in esp.interpret(request, reply)} == {Verdict.ACCEPTED}
+    assert len(ledger_of(tmp_path, "smtp")) == 210

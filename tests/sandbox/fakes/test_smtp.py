@@ -269,6 +269,18 @@ def test_a_relay_takes_so_many_mails_a_connection(tmp_path: Path) -> None:
     talk_through(tmp_path, scenario, mails_per_connection=3)
 
 
+def test_a_relay_is_as_strict_as_sparkposts_unless_told_otherwise(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        limits = (await served.control(esp="smtp", calm=True))["smtp"]
+        assert (limits["mails_per_connection"], limits["idle_s"], limits["connections"]) == (100, 60, 0)
+        await talk.begin()
+        codes = [(await talk.send())[0] for _ in range(100)]
+        assert set(codes) == {250}
+        assert await talk.say("MAIL FROM:<me@brand.test>") == 421
+
+    talk_through(tmp_path, scenario)
+
+
 def test_a_relay_takes_so_many_connections_at_once(tmp_path: Path) -> None:
     async def scenario(served: Served, talk: Talk) -> None:
         await talk.begin()
