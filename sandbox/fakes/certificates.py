@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 
 from cryptography import x509
@@ -58,6 +59,11 @@ class CertificateHost(ThreadingHTTPServer):
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(_own_certificate(root, folder))
         threading.Thread(target=self.serve_forever, daemon=True, name="certificates").start()
+
+    def server_bind(self) -> None:
+        """Without the look-up of its own name that HTTPServer would make."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
 
     @property
     def url(self) -> str:

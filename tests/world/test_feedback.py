@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 from confluent_kafka import Producer
@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from mail.event import STATUS_RANK
 from sandbox import fakes, traffic
 from sandbox.children import wait_until
-from sandbox.fakes.callbacks import Happening
+from sandbox.fakes.callbacks import Happening, Kind
 from sandbox.fakes.ledger import read_ledger
 from sandbox.fates import Fates
 from sandbox.feedback import load_builders
@@ -31,7 +31,19 @@ pytestmark = [pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" 
 EMAILS = 400
 LIMIT_S = 60.0
 SEED, SPEED = 3, 5_000_000.0
-RATES = {"*": {"hard": 0.1, "complaint": 0.1, "open": 0.5}}
+RATES = {
+    "*": {
+        "dropped": 0.03,
+        "hard": 0.1,
+        "soft": 0.05,
+        "block": 0.05,
+        "deferred": 0.2,
+        "open": 0.5,
+        "click": 0.3,
+        "unsubscribe": 0.2,
+        "complaint": 0.1,
+    }
+}
 OPTIONS = {"seed": SEED, "speed": SPEED, "repeats": 0.3, "shuffle_s": 3_000_000.0, "rates": RATES}
 UNANSWERED = {"reset_after": 0.15}
 STATUSES = {
@@ -147,6 +159,7 @@ def _look(product: Product, world: World, wanted: dict[str, list[str]], told: Co
                 " FROM esp_cohort_stats"
             ),
             "doubted": database.read("SELECT count(*) FROM email_attempts WHERE error IS NOT NULL AND state = 'accepted'"),
+            "told": database.read("SELECT DISTINCT provider, event_type FROM email_tracking WHERE job_id IS NOT NULL"),
             "watermarks": database.read("SELECT provider FROM webhook_watermarks"),
         }
     return Story({row[0]: dict(zip(names, row, strict=True)) for row in rows}, wanted, told, _mails(world), tables, [])
@@ -158,6 +171,13 @@ def test_every_job_stands_where_its_reader_left_it(story: Story) -> None:
     }
     assert {recipient: job["status"] for recipient, job in story.jobs.items()} == expected
     assert len({job["status"] for job in story.jobs.values()}) >= 4
+
+
+def test_everything_that_can_happen_to_a_mail_did_and_each_esp_told_of_it(story: Story) -> None:
+    kinds = {kind for kinds in story.happened.values() for kind in kinds}
+    assert kinds == set(get_args(Kind))
+    for esp in BUILDERS:
+        assert {"delivered", "deferred", "opened", "bounced"} <= {kind for provider, kind in story.tables["told"] if provider == esp}
 
 
 def test_no_mail_was_sent_twice_and_nothing_is_in_doubt_or_waits(story: Story) -> None:
