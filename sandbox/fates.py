@@ -25,8 +25,8 @@ _HOUR_S = 3_600.0
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Chances of one ESP at one mailbox provider. `hard`, `soft`, `block` and `dropped` are of all mails; `deferred` of those that
-    are delivered; `inbox` and `machine` (fetched ahead by Apple) of the delivered ones; `open` and `complaint` of those in the
-    inbox; `click` and `unsubscribe` of the opened ones.
+    are delivered; `late` (they bounce hours later all the same), `inbox` and `machine` (fetched ahead by Apple) of the delivered
+    ones; `open` and `complaint` of those in the inbox; `click` and `unsubscribe` of the opened ones.
     """
 
     dropped: Chance = 0.001
@@ -34,6 +34,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     soft: Chance = 0.004
     block: Chance = 0.012
     deferred: Chance = 0.04
+    late: Chance = 0.0005
     inbox: Chance = 0.88
     machine: Chance = 0.3
     open: Chance = 0.22
@@ -125,6 +126,9 @@ class _Fate:
         is_late = self._is(rates.deferred)
         before = self._happens("deferred", taken_at, self._exponential(0.005)) if is_late else taken_at
         delivered_at = self._happens("delivered", before, self._lognormal(2, 1.5) if is_late else self._exponential(0.02))
+        if self._is(rates.late):
+            self._happens("late_bounce", delivered_at, self._lognormal(6, 1.2))
+            return
         if not self._is(rates.inbox):
             return
         if self._is(rates.complaint):

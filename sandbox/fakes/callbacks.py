@@ -22,6 +22,7 @@ Kind = Literal[
     "hard_bounce",
     "soft_bounce",
     "block",
+    "late_bounce",
     "open",
     "machine_open",
     "click",

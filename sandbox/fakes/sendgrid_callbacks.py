@@ -18,6 +18,7 @@ from sandbox.fakes.callbacks import Happening, Post
 _EVENTS_PER_POST = 500
 _EVENTS = {
     "hard_bounce": "bounce",
+    "late_bounce": "bounce",
     "soft_bounce": "bounce",
     "block": "bounce",
     "machine_open": "open",
@@ -92,6 +93,9 @@ def _event(happening: Happening) -> dict[str, Any]:
         "sg_message_id": f"{line['message_id']}.recvd-{digits[:10]}-{digits[10:15]}-1-{digits[15:23].upper()}-{line['request'] % 100}.0",
         **_DETAILS.get(happening.kind, {}),
     }
+    if happening.kind == "late_bounce":  # an asynchronous one came by mail, which names no message
+        event |= _DETAILS["hard_bounce"]
+        del event["sg_message_id"]
     if line["attempt_id"] is not None:
         event["attempt_id"] = line["attempt_id"]
     return event | _engagement(happening)

@@ -41,6 +41,8 @@ _BOUNCES: dict[str, list[tuple[str, str, str, str]]] = {
     ],
 }
 
+_LIKE = {"late_bounce": "hard_bounce"}
+
 
 class Callbacks:
     """Signs as a topic whose keys were made for this object; its certificate is served as long as the process lives."""
@@ -85,7 +87,7 @@ def _mail(line: Line) -> dict[str, Any]:
 
 
 def _bounce(happening: Happening) -> tuple[str, str, dict[str, Any]]:
-    type_, sub_type, status, words = happening.pick(_BOUNCES[happening.kind])
+    type_, sub_type, status, words = happening.pick(_BOUNCES[_LIKE.get(happening.kind, happening.kind)])
     recipient = {"emailAddress": happening.line["recipient"], "action": "failed", "status": status, "diagnosticCode": words}
     kinds = {"bounceType": type_, "bounceSubType": sub_type, "bouncedRecipients": [recipient]}
     return "Bounce", "bounce", kinds | {"timestamp": _spelled(happening.at), "feedbackId": _feedback_id(happening), "reportingMTA": _MTA}
@@ -153,7 +155,7 @@ def _spelled(at: float) -> str:
 
 
 _TELLERS: dict[str, Callable[[Happening], tuple[str, str, dict[str, Any]]]] = {
-    **dict.fromkeys(("hard_bounce", "soft_bounce", "block"), _bounce),
+    **dict.fromkeys(("hard_bounce", "soft_bounce", "block", "late_bounce"), _bounce),
     "processed": _sent,
     "dropped": _dropped,
     "deferred": _delayed,

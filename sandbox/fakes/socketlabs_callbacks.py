@@ -29,6 +29,7 @@ _FAILURES: dict[str, tuple[int, list[tuple[int, str, str]]]] = {
             (2999, "5.1.0", "550 5.1.0 Address rejected"),
         ],
     ),
+    "late_bounce": (_PERMANENT, [(2001, "5.1.1", "550 5.1.1 The receiving server took the message and sent it back later.")]),
     "soft_bounce": (
         _TEMPORARY,
         [

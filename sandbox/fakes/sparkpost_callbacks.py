@@ -49,6 +49,7 @@ _TYPES: dict[str, tuple[str, str]] = {
     "delivered": ("message_event", "delivery"),
     "deferred": ("message_event", "delay"),
     "hard_bounce": ("message_event", "bounce"),
+    "late_bounce": ("message_event", "out_of_band"),
     "soft_bounce": ("message_event", "bounce"),
     "block": ("message_event", "bounce"),
     "complaint": ("message_event", "spam_complaint"),
@@ -121,8 +122,9 @@ def _event(happening: Happening, type_: str, place: str) -> dict[str, Any]:
 
 
 def _details(happening: Happening, type_: str) -> dict[str, Any]:
-    if happening.kind in _BOUNCES:
-        class_, code, reason = happening.pick(_BOUNCES[happening.kind])
+    kind = "hard_bounce" if happening.kind == "late_bounce" else happening.kind
+    if kind in _BOUNCES:
+        class_, code, reason = happening.pick(_BOUNCES[kind])
         return {
             "bounce_class": class_,
             "error_code": code,

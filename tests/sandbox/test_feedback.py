@@ -33,7 +33,7 @@ from sandbox.world import World, read_stanzas
 NOW_S = 1_800_000_000.0
 KINDS: list[Kind] = [
     *("processed", "dropped", "deferred", "delivered", "hard_bounce", "soft_bounce"),
-    *("block", "open", "machine_open", "click", "complaint", "unsubscribe"),
+    *("block", "late_bounce", "open", "machine_open", "click", "complaint", "unsubscribe"),
 ]
 ESPS = ["postmark", "sendgrid", "ses", "socketlabs", "sparkpost"]
 MEANINGS: dict[Kind, tuple[str, str]] = {
@@ -43,6 +43,7 @@ MEANINGS: dict[Kind, tuple[str, str]] = {
     "hard_bounce": ("bounced", "hard"),
     "soft_bounce": ("bounced", "soft"),
     "block": ("bounced", "block"),
+    "late_bounce": ("bounced", "hard"),
     "open": ("opened", ""),
     "machine_open": ("opened", ""),
     "click": ("clicked", ""),
@@ -50,7 +51,9 @@ MEANINGS: dict[Kind, tuple[str, str]] = {
     "unsubscribe": ("unsubscribed", ""),
 }
 CALM: dict[str, dict[str, float]] = {
-    "*": dict.fromkeys(("dropped", "hard", "soft", "block", "deferred", "machine", "open", "click", "complaint", "unsubscribe"), 0.0)
+    "*": dict.fromkeys(
+        ("dropped", "hard", "soft", "block", "deferred", "late", "machine", "open", "click", "complaint", "unsubscribe"), 0.0
+    )
 }
 
 
@@ -143,14 +146,15 @@ def assert_told(event: Event, one: Happening) -> None:
     else:
         assert event.type == "dropped"
     assert wire_id(event.attempt_id) == one.line["attempt_id"]
-    assert event.message_id == one.line["message_id"]
+    is_nameless = (esp, one.kind) == ("sendgrid", "late_bounce")  # which comes back by mail
+    assert event.message_id == ("" if is_nameless else one.line["message_id"])
     assert event.recipient == one.line["recipient"]
     at = one.line["at"] if (esp, one.kind) == ("ses", "processed") else one.at  # SES' "Send" knows only when the mail was taken
     assert event.at is not None and abs(event.at.timestamp() - at) < 1
     assert is_machine_open(event, None) is (one.kind == "machine_open")
 
 
-@pytest.mark.parametrize("kind", ["hard_bounce", "soft_bounce", "block", "deferred", "dropped", "unsubscribe", "open"])
+@pytest.mark.parametrize("kind", ["hard_bounce", "soft_bounce", "block", "deferred", "dropped", "unsubscribe", "open", "late_bounce"])
 def test_whatever_words_an_esp_finds_for_a_kind_they_mean_it(esp: str, builder: CallbackBuilder, kind: Kind) -> None:
     one = happening(kind, esp)
     happenings = [one._replace(number=n) for n in range(60)]
@@ -158,7 +162,7 @@ def test_whatever_words_an_esp_finds_for_a_kind_they_mean_it(esp: str, builder: 
     assert len(events) >= 60
     for event in events:
         assert_told(event, one)
-    if esp in ("ses", "socketlabs", "sparkpost") and kind.endswith("bounce"):
+    if esp in ("ses", "socketlabs", "sparkpost") and kind in ("hard_bounce", "soft_bounce"):
         assert len({event.reason for event in events}) > 1
 
 
@@ -245,6 +249,13 @@ def test_a_mail_ends_in_one_way_and_nobody_opens_what_never_arrived() -> None:
             if one.kind in ("open", "click"):
                 assert arrived_at is not None and one.at - arrived_at >= FASTEST_PERSON_S
         assert kinds.index("click") > kinds.index("open") if "click" in kinds else True
+
+
+def test_some_mails_bounce_when_they_had_been_delivered_and_nobody_opens_those() -> None:
+    fates = Fates(3, rates={"*": {"late": 0.5}})
+    late = [kinds for n in range(300) if "late_bounce" in (kinds := [one.kind for one in fates.of(line(n))])]
+    assert len(late) > 100
+    assert all(kinds[-2:] == ["delivered", "late_bounce"] for kinds in late)
 
 
 def test_rates_are_met_for_each_pair_of_esp_and_mailbox_provider() -> None:

@@ -38,6 +38,7 @@ RATES = {
         "soft": 0.05,
         "block": 0.05,
         "deferred": 0.2,
+        "late": 0.05,
         "open": 0.5,
         "click": 0.3,
         "unsubscribe": 0.2,
@@ -49,6 +50,7 @@ UNANSWERED = {"reset_after": 0.15}
 STATUSES = {
     "processed": "sent",
     "hard_bounce": "bounced",
+    "late_bounce": "bounced",
     "soft_bounce": "bounced",
     "block": "bounced",
     "open": "opened",
@@ -206,13 +208,13 @@ def test_the_counters_add_up(story: Story) -> None:
     assert sent == EMAILS
     assert delivered == sum("delivered" in k for k in kinds)
     assert opened == sum(bool({"open", "machine_open"} & k) for k in kinds)
-    assert bounced == sum(bool({"hard_bounce", "soft_bounce", "block"} & k) for k in kinds)
-    assert hard == sum("hard_bounce" in k for k in kinds)
+    assert bounced == sum(bool({"hard_bounce", "soft_bounce", "block", "late_bounce"} & k) for k in kinds)
+    assert hard == sum(bool({"hard_bounce", "late_bounce"} & k) for k in kinds)
     assert complained == sum("complaint" in k for k in kinds)
 
 
 def test_those_who_bounced_or_complained_are_suppressed_and_nobody_else(story: Story) -> None:
-    reasons = {"hard_bounce": "hard-bounce", "complaint": "complaint", "unsubscribe": "unsubscribe"}
+    reasons = {"hard_bounce": "hard-bounce", "late_bounce": "hard-bounce", "complaint": "complaint", "unsubscribe": "unsubscribe"}
     wanted = {(recipient, reasons[kind]) for recipient, kinds in story.happened.items() for kind in kinds if kind in reasons}
     # not all ESPs say why they dropped a mail, so a dropped one may be suppressed or not
     dropped = {(recipient, "hard-bounce") for recipient, kinds in story.happened.items() if "dropped" in kinds}

@@ -151,6 +151,11 @@ def test_metadata_has_10_kilobytes_merged() -> None:
     assert_refused(post(transmission(to("a@x.test", metadata={"x": "y" * 6_000}), metadata={"z": "y" * 6_000})), 422, "2007")
 
 
+def test_a_request_is_300_megabytes_at_most() -> None:
+    assert fake().max_body_bytes == 300 * 1024 * 1024
+    assert fake().refuse(413).status == 413
+
+
 def test_content_has_20_megabytes() -> None:
     big = {"name": "a", "type": "b/c", "data": "YWJj" * (5 * 1024 * 1024)}
     assert_refused(post(transmission(content=content(attachments=[big]))), 413, "1301")
