@@ -258,6 +258,37 @@ def test_some_mails_bounce_when_they_had_been_delivered_and_nobody_opens_those()
     assert all(kinds[-2:] == ["delivered", "late_bounce"] for kinds in late)
 
 
+@pytest.mark.parametrize(
+    ("esp", "address", "kinds"),
+    [
+        ("ses", "success@simulator.amazonses.com", ["delivered"]),
+        ("ses", "Bounce+order-7@simulator.amazonses.com", ["hard_bounce"]),
+        ("ses", "complaint@simulator.amazonses.com", ["delivered", "complaint"]),
+        ("ses", "suppressionlist@simulator.amazonses.com", ["dropped"]),
+        ("postmark", "hardbounce@bounce-testing.postmarkapp.com", ["hard_bounce"]),
+        ("postmark", "softbounce@bounce-testing.postmarkapp.com", ["soft_bounce"]),
+        ("postmark", "unsubscribe@bounce-testing.postmarkapp.com", ["delivered", "unsubscribe"]),
+        ("postmark", "test@blackhole.postmarkapp.com", ["delivered"]),
+        ("sparkpost", "anybody@gmail.com.sink.sparkpostmail.com", ["delivered"]),
+        ("sparkpost", "anybody@oob.bouncy-sink.trymsys.net", ["delivered", "late_bounce"]),
+        ("sparkpost", "anybody@openclick.bouncy-sink.trymsys.net", ["delivered", "open", "click"]),
+    ],
+)
+def test_a_mail_to_an_esps_own_test_address_has_the_fate_it_is_for(esp: str, address: str, kinds: list[str]) -> None:
+    certain = Fates(1, speed=1e6, rates={"*": {"hard": 0.5, "soft": 0.5}}).of(line(0, esp, recipient=address))
+    assert [one.kind for one in certain] == ["processed", *kinds]
+    builder = load(esp)
+    assert builder is not None
+    events = received(esp, builder.posts(certain, NOW_S), builder.settings())
+    assert not any(is_machine_open(event, None) for event in events)
+
+
+def test_a_test_address_of_another_esp_is_an_ordinary_one() -> None:
+    certain = Fates(1, rates={"*": {"soft": 1, "dropped": 0, "hard": 0}})
+    assert certain.of(line(0, "sendgrid", recipient="success@simulator.amazonses.com"))[1].kind == "soft_bounce"
+    assert certain.of(line(0, "ses", recipient="nobody@simulator.amazonses.com"))[1].kind == "soft_bounce"
+
+
 def test_rates_are_met_for_each_pair_of_esp_and_mailbox_provider() -> None:
     rates = {"sendgrid/gmail": {"block": 0.5}, "*": {"hard": 0.1}}
     counts: dict[tuple[str, str], Counter[str]] = {}
