@@ -275,7 +275,7 @@ def test_some_mails_bounce_when_they_had_been_delivered_and_nobody_opens_those()
     ],
 )
 def test_a_mail_to_an_esps_own_test_address_has_the_fate_it_is_for(esp: str, address: str, kinds: list[str]) -> None:
-    certain = Fates(1, speed=1e6, rates={"*": {"hard": 0.5, "soft": 0.5}}).of(line(0, esp, recipient=address))
+    certain = Fates(1, speed=1e6, rates={"*": {"block": 1, "dropped": 0, "hard": 0, "soft": 0}}).of(line(0, esp, recipient=address))
     assert [one.kind for one in certain] == ["processed", *kinds]
     builder = load(esp)
     assert builder is not None
@@ -284,9 +284,9 @@ def test_a_mail_to_an_esps_own_test_address_has_the_fate_it_is_for(esp: str, add
 
 
 def test_a_test_address_of_another_esp_is_an_ordinary_one() -> None:
-    certain = Fates(1, rates={"*": {"soft": 1, "dropped": 0, "hard": 0}})
-    assert certain.of(line(0, "sendgrid", recipient="success@simulator.amazonses.com"))[1].kind == "soft_bounce"
-    assert certain.of(line(0, "ses", recipient="nobody@simulator.amazonses.com"))[1].kind == "soft_bounce"
+    certain = Fates(1, rates={"*": {"block": 1, "dropped": 0, "hard": 0, "soft": 0}})
+    assert certain.of(line(0, "sendgrid", recipient="success@simulator.amazonses.com"))[1].kind == "block"
+    assert certain.of(line(0, "ses", recipient="nobody@simulator.amazonses.com"))[1].kind == "block"
 
 
 def test_rates_are_met_for_each_pair_of_esp_and_mailbox_provider() -> None:

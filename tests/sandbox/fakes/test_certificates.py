@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sandbox.fakes import certificates
 from sandbox.fakes.certificates import CertificateHost, Root
 
 
@@ -50,7 +51,8 @@ def test_who_trusts_another_root_or_the_public_ones_does_not(host: CertificateHo
             read(host.url, context)
 
 
-def test_a_visitor_who_says_nothing_holds_nobody_up(root: Root, host: CertificateHost) -> None:
+def test_a_visitor_who_says_nothing_holds_nobody_up(root: Root, host: CertificateHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "_HANDSHAKE_LIMIT_S", 60.0)
     with socket.create_connection((host.server_address[0], host.server_port)):
         assert read(host.url, trusting(root)) == b"what is there"
 
