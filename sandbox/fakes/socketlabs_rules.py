@@ -97,10 +97,8 @@ def _check_shape(message: Any) -> None:
     if not is_sound or not all(_is_person(entry) for entry in people):
         raise RefusedRequest("InvalidData")
     _check_labels(message)
-    if (
-        max(len(people) - bool(message.get("from")) - bool(message.get("replyto")), sum(1 for _ in merge.copies([message])))
-        > MAX_RECIPIENTS
-    ):
+    named = len(people) - bool(message.get("from")) - bool(message.get("replyto"))
+    if max(named, sum(1 for _ in merge.copies([message]))) > MAX_RECIPIENTS:
         raise RefusedRequest("TooManyRecipients")
     if not any(message.get(name) for name in ("subject", "htmlbody", "textbody", "apitemplate")):
         raise RefusedRequest("EmptyMessage")
