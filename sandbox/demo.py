@@ -22,6 +22,7 @@ from sandbox.progress import Progress
 from sandbox.world import World
 
 FAKES = {"seed": 1, "sendgrid": {"latency_ms": 80, "throttle": 0.02}, "postmark": {"latency_ms": 80, "throttle": 0.02}}
+FEEDBACK = {"speed": 3_600.0}  # an hour passes in a second, so that a newcomer sees mails delivered, opened and complained about
 # Retries come back within seconds, so that a newcomer sees them end.
 SETTINGS = {"EMAIL_RETRY_DELAY_SECONDS": "1", "LOG_LEVEL": "info"}
 DRAIN_LIMIT_S = 60.0
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _say("starting a world: Postgres, Kafka, Redis and the fake ESPs")
-    with World(folder, esp_options=FAKES) as world, _running(world, arguments.workers) as product:
+    with World(folder, esp_options=FAKES, feedback=FEEDBACK) as world, _running(world, arguments.workers) as product:
         _say(f"supervisor.py runs with {arguments.workers} workers; the inbox is at {world.inbox_address}")
         _say(f"producing {arguments.emails:,} emails over about {arguments.seconds:g} seconds\n")
         progress = Progress(product, arguments.emails)

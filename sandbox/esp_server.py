@@ -12,7 +12,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _PR_SET_PDEATHSIG = 1
 class EspServer:
     """Starts and stops the listeners of a folder: ledgers in F/ledger, bodies of mails in F/mails."""
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]):
+    def __init__(self, folder: Path, options: Mapping[str, Any], clock: Callable[[], float] = time.time):
         settings = dict(options)
         seed = settings.pop("seed", 1)
         self._mailbox = Mailbox(folder / "mails", settings.pop("mails_kept", 20_000))
@@ -46,7 +47,7 @@ class EspServer:
             self._misbehaviours[name].change(changes)
         self._ledgers = {name: Ledger(folder / "ledger", name) for name in self._misbehaviours}
         self._listeners = {
-            name: _listener(fakes.load(name), self._ledgers[name], self._mailbox, misbehaviour)
+            name: _listener(fakes.load(name), self._ledgers[name], self._mailbox, misbehaviour, clock)
             for name, misbehaviour in self._misbehaviours.items()
         }
         self._inbox = web.AppRunner(build_inbox(self._mailbox, self._misbehaviours), access_log=None, shutdown_timeout=0.1)
@@ -66,11 +67,13 @@ class EspServer:
         self._mailbox.close()
 
 
-def _listener(fake: FakeEsp, ledger: Ledger, mailbox: Mailbox, misbehaviour: Misbehaviour) -> HttpListener | SmtpListener:
+def _listener(
+    fake: FakeEsp, ledger: Ledger, mailbox: Mailbox, misbehaviour: Misbehaviour, clock: Callable[[], float]
+) -> HttpListener | SmtpListener:
     """The relay speaks SMTP, all others HTTP."""
     if isinstance(fake, Relay):
-        return SmtpListener(fake, ledger, mailbox, misbehaviour)
-    return HttpListener(fake, ledger, mailbox, misbehaviour)
+        return SmtpListener(fake, ledger, mailbox, misbehaviour, clock)
+    return HttpListener(fake, ledger, mailbox, misbehaviour, clock)
 
 
 async def serve(server: EspServer) -> None:

@@ -8,7 +8,7 @@ Where the numbers come from: shares and delays of the simulation that the weight
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from routing.mailbox_provider import mailbox_provider
 from sandbox.fakes.callbacks import Happening, Kind
 from sandbox.fakes.ledger import Line
+from sandbox.fakes.simulators import certain_fate
 
 Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 FASTEST_PERSON_S = 3.0  # nobody opens sooner, however fast the world runs: a receiver takes that for a machine's
@@ -25,8 +26,8 @@ _HOUR_S = 3_600.0
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Chances of one ESP at one mailbox provider. `hard`, `soft`, `block` and `dropped` are of all mails; `deferred` of those that
-    are delivered; `inbox` and `machine` (fetched ahead by Apple) of the delivered ones; `open` and `complaint` of those in the
-    inbox; `click` and `unsubscribe` of the opened ones.
+    are delivered; `late` (they bounce hours later all the same), `inbox` and `machine` (fetched ahead by Apple) of the delivered
+    ones; `open` and `complaint` of those in the inbox; `click` and `unsubscribe` of the opened ones.
     """
 
     dropped: Chance = 0.001
@@ -34,6 +35,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     soft: Chance = 0.004
     block: Chance = 0.012
     deferred: Chance = 0.04
+    late: Chance = 0.0005
     inbox: Chance = 0.88
     machine: Chance = 0.3
     open: Chance = 0.22
@@ -91,7 +93,11 @@ class Fates:
         """All that will happen to this mail, in order of time; the same line has the same fate in every run."""
         provider = mailbox_provider(line["recipient"])
         fate = _Fate(line, provider, self._seed, self._speed)
-        fate.unfold(self.rates_of(line["provider"], provider))
+        kinds = certain_fate(line["provider"], line["recipient"])
+        if kinds:
+            fate.follow(kinds)
+        else:
+            fate.unfold(self.rates_of(line["provider"], provider))
         return sorted(fate.happenings, key=lambda happening: happening.at)
 
 
@@ -104,6 +110,15 @@ class _Fate:
         self._provider = provider
         self._speed = speed
         self._dice = random.Random(f"{seed}:{line['provider']}:{line['recipient']}:{line['subject']}")
+
+    def follow(self, kinds: Sequence[Kind]) -> None:
+        """Nothing is left to chance; each a few seconds after the other, however fast the world runs."""
+        at = self._happens("processed", self._line["at"], 1.0)
+        for kind in kinds:
+            is_read = kind in ("open", "click")
+            at = self._happens(
+                kind, at + FASTEST_PERSON_S, 0.0, *((_ANYBODY, "203.0.113.1", _LINK if kind == "click" else "") if is_read else ())
+            )
 
     def unfold(self, rates: Rates) -> None:
         taken_at = self._happens("processed", self._line["at"], 1.0)
@@ -125,6 +140,9 @@ class _Fate:
         is_late = self._is(rates.deferred)
         before = self._happens("deferred", taken_at, self._exponential(0.005)) if is_late else taken_at
         delivered_at = self._happens("delivered", before, self._lognormal(2, 1.5) if is_late else self._exponential(0.02))
+        if self._is(rates.late):
+            self._happens("late_bounce", delivered_at, self._lognormal(6, 1.2))
+            return
         if not self._is(rates.inbox):
             return
         if self._is(rates.complaint):

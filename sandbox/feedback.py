@@ -126,9 +126,9 @@ class Feedback:
         return orjson.dumps(envelope if self._options.tenant is None else envelope | {"tenant": self._options.tenant})
 
 
-def load_builders(esps: Sequence[str]) -> dict[str, CallbackBuilder]:
-    """The builders of those ESPs that have one, each with fresh keys."""
-    found = {esp: callbacks.load(esp) for esp in esps}
+def load_builders(esps: Sequence[str], folder: Path | None = None) -> dict[str, CallbackBuilder]:
+    """The builders of those ESPs that have one, each with fresh keys; `folder` as in callbacks.load."""
+    found = {esp: callbacks.load(esp, folder) for esp in esps}
     return {esp: builder for esp, builder in found.items() if builder is not None}
 
 
@@ -168,7 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bootstrap-servers", required=True)
     parser.add_argument("--options", default="{}", help='JSON, e.g. {"seed": 1, "speed": 600, "rates": {"sendgrid/gmail": {"block": 0.9}}}')
     arguments = parser.parse_args(argv)
-    builders = load_builders(fakes.names())
+    folder: Path = arguments.folder / "callbacks"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    builders = load_builders(fakes.names(), folder)
     topics = _Topics(arguments.bootstrap_servers)
     try:
         options = msgspec.json.decode(arguments.options, type=Options)

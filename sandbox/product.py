@@ -78,13 +78,15 @@ class Product:
             return dict(database.read("SELECT status, count(*) FROM email_jobs GROUP BY status"))
 
     def summary(self) -> dict[str, Any]:
-        """What the database says at the end: who was sent, what is uncertain, what waits, dead letters by reason."""
+        """What the database says at the end: who was sent, what is uncertain, what waits, dead letters by reason, events by kind."""
         with closing(self.database()) as database:
             rows = database.read("SELECT recipient_email, status FROM email_jobs")
             dead = dict(database.read("SELECT reason, count(*) FROM dead_letters GROUP BY reason"))
+            reported = dict(database.read("SELECT event_type, count(*) FROM email_tracking GROUP BY event_type"))
         return {
             "sent": [email for email, status in rows if status in STATUS_RANK],
             "uncertain": [email for email, status in rows if status == "uncertain"],
             "waiting": sum(status in WAITING for _, status in rows),
             "dead_letters": dead,
+            "reported": reported,
         }

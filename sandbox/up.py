@@ -13,6 +13,7 @@ from sandbox.product import Product
 from sandbox.world import World
 
 FAKES = {"seed": 1, "sendgrid": {"latency_ms": 80}, "postmark": {"latency_ms": 80}}
+FEEDBACK = {"speed": 600.0}  # ten minutes pass in a second: who opens a mail does so within the minute, mostly
 EXAMPLE = {
     "id": "hello-1",
     "type": "welcome-email",
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with World(arguments.folder, esp_options=FAKES) as world:
+    with World(arguments.folder, esp_options=FAKES, feedback=FEEDBACK) as world:
         product = Product(world, arguments.workers, {"EMAIL_RETRY_DELAY_SECONDS": arguments.retry_delay})
         product.prepare()
         product.start()

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 
 class Verdict(NamedTuple):
-    """`sent` by ESP; the lists hold recipients. `disagreements` are sentences about the database."""
+    """`sent` by ESP, `reported` (what the ESPs told of it so far) by kind of event; the lists hold recipients. `disagreements` are
+    sentences about the database."""
 
     wanted: int
     sent: dict[str, int]
     wanted_dead: dict[str, int]
     dead: dict[str, int]
+    reported: dict[str, int]
     lost: list[str]
     doubled: list[str]
     unexpected: list[str]
@@ -44,6 +46,7 @@ def judge(folder: Path) -> Verdict:
         sent={esp: len(recipients) for esp, recipients in ledger.items()},
         wanted_dead=wanted_dead,
         dead=database["dead_letters"],
+        reported=database["reported"],
         lost=sorted(asked - taken.keys() - set(database["uncertain"])),
         doubled=sorted(recipient for recipient, count in taken.items() if count > 1),
         unexpected=sorted(taken.keys() - asked),
@@ -58,6 +61,8 @@ def report(verdict: Verdict) -> str:
     for esp, count in verdict.sent.items():
         share = count / total if total else 0
         lines.append(f"  sent      {count:>7,} through {esp:<10} {share:6.1%}  {'█' * round(share * 30)}")
+    if verdict.reported:
+        lines.append("  told so far  " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(verdict.reported.items())))
     for reason, count in sorted(verdict.dead.items()):
         asked = verdict.wanted_dead.get(reason, 0)
         lines.append(f"  dead      {count:>7,} {reason}" + ("" if asked == count else f"  (the producer meant {asked})"))

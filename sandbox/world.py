@@ -29,7 +29,7 @@ FROM_ADDRESS = "noreply@sandbox.test"
 JOB_TOPICS = {"email-jobs": 8, "email-jobs-high": 4, "email-jobs-bulk": 4, "email-events": 4, "email-dlq": 1}
 WEBHOOK_PARTITIONS = 2
 # Credentials that have a form of their own; the others may be any text.
-MADE_UP = {"SOCKETLABS_SERVER_ID": "12345"}
+MADE_UP = {"SOCKETLABS_SERVER_ID": "12345", "AWS_SES_REGION": "eu-west-1"}
 # The mock's later rebalances take the session timeout less one second, and below 6 s it refuses (librdkafka 2.16.0, 2026-11).
 MOCK_SESSION_TIMEOUT_MS = 6_000
 

@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.compile(r"^[a-z0-9-]+(\[[a-z]+\])?==[0-9][0-9a-z.]*( ;|  |$)")
 
@@ -14,13 +16,22 @@ def read_requirements(name: str) -> list[str]:
 
 
 def test_every_requirement_is_pinned() -> None:
-    for line in read_requirements("requirements.txt") + read_requirements("requirements-dev.txt"):
+    names = ("requirements.txt", "requirements-dev.txt", "requirements-clients.txt")
+    for line in [line for name in names for line in read_requirements(name)]:
         assert PINNED.match(line), line
 
 
-def test_every_requirement_of_the_product_says_why() -> None:
-    for line in read_requirements("requirements.txt"):
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-clients.txt"])
+def test_every_requirement_of_the_product_and_every_client_says_why(name: str) -> None:
+    for line in read_requirements(name):
         assert "  # " in line, line
+
+
+def test_boto3_goes_with_the_products_botocore() -> None:
+    pins = dict(
+        line.split()[0].split("==") for name in ("requirements.txt", "requirements-clients.txt") for line in read_requirements(name)
+    )
+    assert pins["boto3"] == pins["botocore"]
 
 
 def test_make_help_names_every_target() -> None:

@@ -8,10 +8,12 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from sandbox.fakes.ledger import Line
 
+Choice = TypeVar("Choice")
 Kind = Literal[
     "processed",
     "dropped",
@@ -20,6 +22,7 @@ Kind = Literal[
     "hard_bounce",
     "soft_bounce",
     "block",
+    "late_bounce",
     "open",
     "machine_open",
     "click",
@@ -49,6 +52,10 @@ class Happening(NamedTuple):
         parts = (line["provider"], line["message_id"], line["recipient"], str(line["attempt_id"]), self.kind, str(self.number))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    def pick(self, choices: Sequence[Choice]) -> Choice:
+        """One of several words for the same kind; a repeat has the same."""
+        return choices[int(self.identity[:8], 16) % len(choices)]
+
 
 class Post(NamedTuple):
     """One HTTP POST of a callback, as the ingress would hand it on."""
@@ -69,10 +76,13 @@ class CallbackBuilder(Protocol):
         ...
 
 
-def load(esp: str) -> CallbackBuilder | None:
-    """The builder of this ESP with fresh keys, or None where nobody wrote one."""
+def load(esp: str, folder: Path | None = None) -> CallbackBuilder | None:
+    """The builder of this ESP with fresh keys, or None where nobody wrote one.
+
+    `folder` is where it may keep what settings name as files; without one, a folder of its own that goes with it.
+    """
     name = f"sandbox.fakes.{esp}_callbacks"
     if importlib.util.find_spec(name) is None:
         return None
-    builder: CallbackBuilder = importlib.import_module(name).Callbacks()
+    builder: CallbackBuilder = importlib.import_module(name).Callbacks(folder)
     return builder

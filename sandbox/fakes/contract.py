@@ -19,7 +19,8 @@ class Traits:
 
     `key`: the only credential taken ("" = any). `bad_recipients` are refused, `inactive` are suppressed at the ESP;
     both hold addresses or "@domain", lower case. `sender_domains`: domains that may send (none = all).
-    `templates`: known template ids (none = any of the right form).
+    `templates`: known template ids (none = any of the right form). An account that is not approved yet may write to its own domains
+    only, at those ESPs that know such a state.
     """
 
     key: str = ""
@@ -29,6 +30,7 @@ class Traits:
     templates: frozenset[str] = frozenset()
     has_send_scope: bool = True
     has_credits: bool = True
+    is_approved: bool = True
 
 
 @dataclass(frozen=True, slots=True)

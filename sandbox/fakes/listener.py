@@ -63,7 +63,7 @@ class HttpListener:
         if request.method != "POST":
             await self._read(request)
             return _response(self._judge_question(request))
-        deed = self._misbehaviour.next_deed()
+        deed = self._misbehaviour.next_deed(self._clock())
         if deed.kind == "reset_unread":
             return await self._reset(request, deed, Answer(503))
         body = await self._read(request)

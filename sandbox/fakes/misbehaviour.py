@@ -54,6 +54,7 @@ CHANCES = [
     "partial",
 ]
 _MAX_SCRIPT = 10_000
+_RELAYS_OWN = ("connections", "mails_per_connection", "idle_s")
 
 
 class BadBehaviour(ValueError):
@@ -71,7 +72,11 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with."""
+    """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with.
+
+    `requests_per_s` is the account's rate (0 = any): what comes beyond it in a second is throttled. `connections` at once,
+    `mails_per_connection` and `idle_s` are limits of a relay (0 = none), which has SparkPost's unless told otherwise.
+    """
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     jitter_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
@@ -99,6 +104,10 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drip_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 1
     huge_bytes: Annotated[int, msgspec.Meta(ge=1, le=8 << 30)] = 64 << 20
     partial_share: Chance = 0.2
+    requests_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    connections: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mails_per_connection: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_s: Annotated[float, msgspec.Meta(ge=0)] = 0
     down: bool = False
     key: str = ""
     bad_recipients: tuple[str, ...] = ()
@@ -107,6 +116,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     templates: tuple[str, ...] = ()
     has_send_scope: bool = True
     has_credits: bool = True
+    is_approved: bool = True
 
     def traits(self) -> Traits:
         return Traits(
@@ -117,7 +127,11 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             frozenset(self.templates),
             self.has_send_scope,
             self.has_credits,
+            self.is_approved,
         )
+
+
+_CALM = {"smtp": Behaviour(mails_per_connection=100, idle_s=60)}
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -135,11 +149,13 @@ class Misbehaviour:
     """The behaviour of one fake now, what is left of its script, and what it has done so far."""
 
     def __init__(self, name: str, seed: int = 1):
-        self.behaviour = Behaviour()
+        self._calm = _CALM.get(name, Behaviour())
+        self.behaviour = self._calm
         self.traits = Traits()
         self.done: Counter[str] = Counter()
         self._name = name
         self._script: deque[Step] = deque()
+        self._second = self._asked = 0
         self._sow(seed)
 
     def plan(self, changes: Mapping[str, Any]) -> Behaviour:
@@ -147,7 +163,7 @@ class Misbehaviour:
         if not isinstance(changes, Mapping):
             raise BadBehaviour(f"{self._name}: an object is wanted")
         wanted = {name: value for name, value in changes.items() if name not in ("seed", "calm")}
-        now = {} if changes.get("calm") else msgspec.to_builtins(self.behaviour) | {"script": []}
+        now = msgspec.to_builtins(self._calm if changes.get("calm") else self.behaviour) | {"script": []}
         try:
             behaviour = msgspec.convert(now | wanted, Behaviour)
             for step in behaviour.script:
@@ -156,6 +172,8 @@ class Misbehaviour:
             raise BadBehaviour(f"{self._name}: {error}") from error
         if sum(getattr(behaviour, name) for name in CHANCES) > 1 + 1e-9:
             raise BadBehaviour(f"{self._name}: the chances add up to more than 1")
+        if self._name != "smtp" and any(getattr(behaviour, name) for name in _RELAYS_OWN):
+            raise BadBehaviour(f"{self._name}: {', '.join(_RELAYS_OWN)} are limits of a relay")
         if not isinstance(changes.get("seed", 1), int):
             raise BadBehaviour(f"{self._name}: seed is an integer")
         return behaviour
@@ -169,10 +187,11 @@ class Misbehaviour:
         if "seed" in changes:
             self._sow(changes["seed"])
 
-    def next_deed(self) -> Deed:
-        """What happens to the next send request; a script goes before chances, and being down before both."""
+    def next_deed(self, now: float) -> Deed:
+        """What happens to the next send request, which comes at the Unix time `now`; a script goes before chances, the account's
+        rate before both, and being down before all."""
         drawn, spoil_seed = self._random.random(), self._random.getrandbits(32)
-        step = self._next_step(drawn)
+        step = self._next_step(drawn, int(now))
         self.done[step.do] += 1
         return Deed(
             step.do,
@@ -200,15 +219,26 @@ class Misbehaviour:
         self._random = random.Random(f"{seed}:{self._name}")
         self._jitter = random.Random(f"{seed}:{self._name}:jitter")
 
-    def _next_step(self, drawn: float) -> Step:
+    def _next_step(self, drawn: float, second: int) -> Step:
         if self.behaviour.down:
             return Step("error_before")
+        if self._is_too_fast(second):
+            return Step("throttle")
         if self._script:
             step = self._script.popleft()
             if step.times > 1:
                 self._script.appendleft(msgspec.structs.replace(step, times=step.times - 1))
             return step
         return Step(self._kind_at(drawn))
+
+    def _is_too_fast(self, second: int) -> bool:
+        """Are this second's requests used up? What is refused counts for nothing."""
+        if second != self._second:
+            self._second, self._asked = second, 0
+        if self.behaviour.requests_per_s and self._asked >= self.behaviour.requests_per_s:
+            return True
+        self._asked += 1
+        return False
 
     def _kind_at(self, drawn: float) -> Kind:
         reached = 0.0

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import getaddresses
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -27,6 +28,24 @@ _SEARCHABLE = 50_000
 _BATCH_LIMIT_BYTES = 50 * 1024 * 1024
 _MESSAGE_LIMIT_BYTES = 10 * 1024 * 1024
 _INACTIVE_ONES = "Inactive recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression."
+_SERVER = {
+    "ID": 1,
+    "Name": "Sandbox",
+    "ApiTokens": [],
+    "Color": "blue",
+    "SmtpApiActivated": True,
+    "RawEmailEnabled": False,
+    "DeliveryType": "Live",
+    "ServerLink": "https://postmarkapp.com/servers/1/streams",
+    "InboundAddress": "sandbox@inbound.postmarkapp.com",
+    "InboundHash": "sandbox",
+    "InboundSpamThreshold": 0,
+    "PostFirstOpenOnly": False,
+    "TrackOpens": False,
+    "TrackLinks": "None",
+    "IncludeBounceContentInHook": False,
+    "EnableSmtpApiErrorHooks": False,
+}
 _CODES = {
     413: (0, "The request is too large."),
     429: (429, "Rate limit exceeded."),
@@ -40,9 +59,8 @@ class _Taken(NamedTuple):
 
     message_id: str
     recipients: tuple[str, ...]
-    subject: str
-    metadata: dict[str, str]
     at: str
+    message: dict[str, Any]
 
 
 class Fake:
@@ -112,8 +130,7 @@ class Fake:
         return None
 
     def _describe(self, call: Call) -> Answer:
-        server = {"ID": 1, "Name": "Sandbox", "ApiTokens": [], "Color": "blue", "SmtpApiActivated": True, "DeliveryType": "Live"}
-        return Answer(200, orjson.dumps(server | {"TrackOpens": False, "TrackLinks": "None"}), _JSON)
+        return Answer(200, orjson.dumps(_SERVER), _JSON)
 
     def _search(self, call: Call) -> Answer:
         """Newest first; of the filters it knows recipient and metadata_<name>, and it passes over what it does not know."""
@@ -167,7 +184,7 @@ class Fake:
             reply.pop("To")
         if call.headers["X-Postmark-Server-Token"] == _TEST_TOKEN:
             return reply | {"Message": "Test job accepted"}
-        self._taken.append(_Taken(message_id, tuple(sound.recipients), sound.subject, sound.metadata, submitted_at))
+        self._taken.append(_Taken(message_id, tuple(sound.recipients), submitted_at, _kept(message)))
         accepted.append(Accepted(sound.metadata.get("attempt_id"), message_id, sound.recipients[0], sound.subject, item))
         return reply
 
@@ -180,6 +197,10 @@ def _refuse_recipients(sound: Sound, call: Call, item: int) -> str:
     traits = call.traits
     if call.is_spoiled(item):
         raise Refused(300, f"Error parsing 'To': Illegal email address '{sound.recipients[0]}'. It must contain the '@' symbol.")
+    own = sound.sender.rpartition("@")[2].lower()
+    if not traits.is_approved and any(address.rpartition("@")[2].lower() != own for address in sound.recipients):
+        text = "While your account is pending approval, all recipient addresses must share the same domain as the 'From' address."
+        raise Refused(412, text)
     if traits.bad_recipients and any(is_listed(address, traits.bad_recipients) for address in sound.recipients):
         raise Refused(300, f"Invalid 'To' address: '{sound.recipients[0]}'.")
     inactive = [address.lower() for address in sound.recipients if is_listed(address, traits.inactive)] if traits.inactive else []
@@ -197,20 +218,39 @@ def _is_asked_for(mail: _Taken, query: dict[str, str]) -> bool:
     wanted = {name.removeprefix("metadata_"): value for name, value in query.items() if name.startswith("metadata_")}
     recipient = query.get("recipient", "").lower()
     is_to = not recipient or recipient in [address.lower() for address in mail.recipients]
-    return is_to and all(mail.metadata.get(name) == value for name, value in wanted.items())
+    metadata = mail.message.get("Metadata") or {}
+    return is_to and all(metadata.get(name) == value for name, value in wanted.items())
+
+
+def _kept(given: dict[str, Any]) -> dict[str, Any]:
+    """What the search shows of a message: all but its bodies and the contents of its attachments."""
+    message = folded(given)
+    kept = {name: value for name, value in message.items() if name not in ("HtmlBody", "TextBody", "Headers", "Attachments")}
+    return kept | {"Attachments": [part["Name"] for part in message.get("Attachments") or ()]}
 
 
 def _listed(mail: _Taken) -> dict[str, Any]:
-    return {
+    message = mail.message
+    people = {name: [_person(one) for one in getaddresses([message.get(name) or ""]) if one[1]] for name in ("To", "Cc", "Bcc")}
+    return people | {
         "MessageID": mail.message_id,
-        "MessageStream": "outbound",
-        "To": [{"Email": mail.recipients[0], "Name": None}],
+        "MessageStream": message.get("MessageStream") or "outbound",
         "Recipients": list(mail.recipients),
         "ReceivedAt": mail.at,
-        "Subject": mail.subject,
+        "From": message["From"],
+        "Subject": message.get("Subject") or "",
+        "Attachments": message["Attachments"],
         "Status": "Sent",
-        "Metadata": mail.metadata,
+        "TrackOpens": bool(message.get("TrackOpens")),
+        "TrackLinks": message.get("TrackLinks") or "None",
+        "Metadata": message.get("Metadata") or {},
+        "Tag": message.get("Tag") or "",
+        "Sandboxed": False,
     }
+
+
+def _person(pair: tuple[str, str]) -> dict[str, str | None]:
+    return {"Email": pair[1], "Name": pair[0] or None}
 
 
 def _parse(body: bytes) -> Any:

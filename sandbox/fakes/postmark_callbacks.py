@@ -8,6 +8,7 @@ import base64
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -34,6 +35,10 @@ _BOUNCES: dict[str, tuple[str, int, str, str, str, bool]] = {
         *("Transient", 2, "Message delayed", "The server could not temporarily deliver your message (ex: Message is delayed)."),
         *("smtp;451 4.7.1 try again later", False),
     ),
+    "late_bounce": (
+        *("HardBounce", 1, "Hard bounce", "The server was unable to deliver your message (ex: unknown user, mailbox not found)."),
+        *("smtp;550 5.1.1 The receiving server took the message and sent it back later.", True),
+    ),
     "dropped": ("ManuallyDeactivated", 100002, "Manually deactivated", "The email was manually deactivated.", "", True),
 }
 
@@ -41,7 +46,7 @@ _BOUNCES: dict[str, tuple[str, int, str, str, str, bool]] = {
 class Callbacks:
     """Brings a password that was made for this object. Postmark has no webhook for a mail that was merely taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._password = secrets.token_urlsafe(16)
 
     def settings(self) -> dict[str, str]:

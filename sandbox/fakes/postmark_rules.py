@@ -79,8 +79,9 @@ class Refused(Exception):
 
 
 class Sound(NamedTuple):
-    """What the fake has to know of a message that may be sent."""
+    """What the fake has to know of a message that may be sent. `sender` is its bare address."""
 
+    sender: str
     recipients: list[str]
     subject: str
     metadata: dict[str, str]
@@ -102,7 +103,7 @@ def check_message(given: Any, sender_domains: frozenset[str]) -> Sound:
         value = message.get(name)
         if value is not None and type(value) is not str:
             raise _invalid_field(name)
-    _check_sender(message, sender_domains)
+    sender = _check_sender(message, sender_domains)
     recipients = _recipients(message)
     _check_bodies(message)
     _check_subject_and_tag(message)
@@ -115,10 +116,10 @@ def check_message(given: Any, sender_domains: frozenset[str]) -> Sound:
         _check_attachments(message["Attachments"])
     _check_stream(message.get("MessageStream") or "outbound")
     _check_tracking(message)
-    return Sound(recipients, message.get("Subject") or "", metadata)
+    return Sound(sender, recipients, message.get("Subject") or "", metadata)
 
 
-def _check_sender(message: dict[str, Any], sender_domains: frozenset[str]) -> None:
+def _check_sender(message: dict[str, Any], sender_domains: frozenset[str]) -> str:
     sender = message.get("From") or ""
     match = _MAILBOX(sender)
     if not match:
@@ -129,6 +130,7 @@ def _check_sender(message: dict[str, Any], sender_domains: frozenset[str]) -> No
         raise Refused(400, text)
     if message.get("ReplyTo"):
         _addresses(message["ReplyTo"], "ReplyTo")
+    return str(address)
 
 
 def _recipients(message: dict[str, Any]) -> list[str]:

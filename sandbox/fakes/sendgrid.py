@@ -96,6 +96,8 @@ class Fake:
             return self.refuse(406)
         if call.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             return self.refuse(415)
+        if call.headers.get("Content-Encoding", "identity") != "identity":
+            return self._error(415, "Content-Encoding gzip is not enabled for this account.")
         return None
 
     def _send(self, call: Call) -> Answer:

@@ -6,6 +6,7 @@ fixtures. Nothing here knows the product's adapter.
 
 import base64
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from sandbox.fakes.callbacks import Happening, Post
 _EVENTS_PER_POST = 500
 _EVENTS = {
     "hard_bounce": "bounce",
+    "late_bounce": "bounce",
     "soft_bounce": "bounce",
     "block": "bounce",
     "machine_open": "open",
@@ -57,7 +59,7 @@ _DETAILS: dict[str, dict[str, Any]] = {
 class Callbacks:
     """Signs with a key pair that was made for this object."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
 
     def settings(self) -> dict[str, str]:
@@ -91,6 +93,9 @@ def _event(happening: Happening) -> dict[str, Any]:
         "sg_message_id": f"{line['message_id']}.recvd-{digits[:10]}-{digits[10:15]}-1-{digits[15:23].upper()}-{line['request'] % 100}.0",
         **_DETAILS.get(happening.kind, {}),
     }
+    if happening.kind == "late_bounce":  # an asynchronous one came by mail, which names no message
+        event |= _DETAILS["hard_bounce"]
+        del event["sg_message_id"]
     if line["attempt_id"] is not None:
         event["attempt_id"] = line["attempt_id"]
     return event | _engagement(happening)

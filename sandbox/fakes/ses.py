@@ -26,7 +26,12 @@ _ERRORS = {
     500: ("InternalServiceErrorException", "The request couldn't be processed."),
     503: ("ServiceUnavailableException", "Service is unavailable."),
 }
-_STATUSES = {"UnrecognizedClientException": 403, "InvalidSignatureException": 403, "MissingAuthenticationTokenException": 403}
+_STATUSES = {
+    **dict.fromkeys(("UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"), 403),
+    "AccessDeniedException": 403,
+    "NotFoundException": 404,
+    "TooManyRequestsException": 429,
+}
 
 
 class Fake:
@@ -68,25 +73,26 @@ class Fake:
         metadata = rules.check_tags(request.get("EmailTags"))
         if "Raw" in request["Content"]:
             return _mail_of_raw(base64.b64decode(request["Content"]["Raw"]["Data"]), metadata)
+        if "Template" in request["Content"]:
+            return _mail_of_template(request, request["Content"]["Template"], {}, metadata)
         simple = request["Content"]["Simple"]
         texts = {name: part.get("Data", "") for name, part in simple["Body"].items()}
         headers = [*_addresses(request, request["Destination"]), *_headers(simple.get("Headers"))]
-        return Mail(simple["Subject"]["Data"], texts.get("Html", ""), texts.get("Text", ""), headers, metadata)
+        files = _attachments(simple.get("Attachments"))
+        return Mail(simple["Subject"]["Data"], texts.get("Html", ""), texts.get("Text", ""), headers, metadata, files)
 
     def _describe(self, call: Call) -> Answer:
-        quota = {"Max24HourSend": 50_000.0, "MaxSendRate": 500.0, "SentLast24Hours": 0.0 if call.traits.has_credits else 50_000.0}
-        account = {
-            "SendingEnabled": call.traits.has_send_scope,
-            "ProductionAccessEnabled": True,
-            "EnforcementStatus": "HEALTHY",
-            "SendQuota": quota,
-        }
+        limits = (50_000.0, 500.0) if call.traits.is_approved else (200.0, 1.0)
+        used = 0.0 if call.traits.has_credits else limits[0]
+        quota = {"Max24HourSend": limits[0], "MaxSendRate": limits[1], "SentLast24Hours": used}
+        access = {"SendingEnabled": call.traits.has_send_scope, "ProductionAccessEnabled": call.traits.is_approved}
+        account = access | {"EnforcementStatus": "HEALTHY", "SendQuota": quota}
         return Answer(200, orjson.dumps(account), {"Content-Type": _JSON})
 
     def _send_one(self, call: Call) -> Answer:
         _check_account(call)
         sound = rules.check_email(_parse(call.body))
-        _check_sender(sound, call)
+        _check_identities(sound.sender, sound.recipients, call)
         if call.is_spoiled(0) or any(is_listed(one, call.traits.bad_recipients) for one in sound.recipients):
             raise rules.bad("Illegal address")
         accepted = _accepted(sound, 0)
@@ -96,7 +102,7 @@ class Fake:
         _check_account(call)
         sender, texts, defaults, entries = rules.check_bulk(_parse(call.body))
         sounds = [rules.check_entry(entry, texts, defaults, sender) for entry in entries]
-        _check_sender(sounds[0], call)
+        _check_identities(sender, [one for sound in sounds for one in sound.recipients], call)
         if any(is_listed(one, call.traits.bad_recipients) for sound in sounds for one in sound.recipients):
             raise rules.bad("Illegal address")
         results: list[dict[str, str]] = []
@@ -117,10 +123,13 @@ def _check_account(call: Call) -> None:
         raise Refused("TooManyRequestsException", "Daily message quota exceeded.")
 
 
-def _check_sender(sound: Sound, call: Call) -> None:
-    domains = call.traits.sender_domains
-    if domains and sound.sender.rpartition("@")[2].lower() not in domains:
-        text = f"Email address is not verified. The following identities failed the check in region US-EAST-1: {sound.sender}"
+def _check_identities(sender: str, recipients: list[str], call: Call) -> None:
+    """Who sends must be verified; as long as the account is in SES' sandbox, whoever gets it too."""
+    verified = call.traits.sender_domains
+    asked = [sender] if call.traits.is_approved else [sender, *recipients]
+    strangers = [one for one in asked if verified and one.rpartition("@")[2].lower() not in verified]
+    if strangers:
+        text = f"Email address is not verified. The following identities failed the check in region US-EAST-1: {', '.join(strangers)}"
         raise Refused("MessageRejected", text)
 
 
@@ -141,12 +150,19 @@ def _accepted(sound: Sound, item: int) -> Accepted:
 
 
 def _mail_of_entry(request: dict[str, Any], entry: dict[str, Any]) -> Mail:
-    _, texts, defaults, _ = rules.check_bulk(request)
+    tags = rules.check_tags(request.get("DefaultEmailTags")) | rules.check_tags(entry.get("ReplacementTags"))
+    return _mail_of_template(request, request["DefaultContent"]["Template"], entry, tags)
+
+
+def _mail_of_template(request: dict[str, Any], template: dict[str, Any], entry: dict[str, Any], tags: dict[str, str]) -> Mail:
+    """`entry` is that of a batch; its headers replace those of the template."""
+    texts, defaults = rules.check_template(template)
     data = defaults | rules.replacement_data(entry)
     filled = {name: rules.fill(text, data) for name, text in texts.items()}
-    headers = [*_addresses(request, entry["Destination"]), *_headers(entry.get("ReplacementHeaders"))]
-    tags = rules.check_tags(request.get("DefaultEmailTags")) | rules.check_tags(entry.get("ReplacementTags"))
-    return Mail(filled["Subject"], filled.get("Html", ""), filled.get("Text", ""), headers, tags)
+    own = {name.lower(): (name, value) for name, value in _headers(template.get("Headers")) + _headers(entry.get("ReplacementHeaders"))}
+    headers = [*_addresses(request, entry.get("Destination") or request["Destination"]), *own.values()]
+    files = _attachments(template.get("Attachments"))
+    return Mail(filled["Subject"], filled.get("Html", ""), filled.get("Text", ""), headers, tags, files)
 
 
 def _mail_of_raw(content: bytes, metadata: dict[str, str]) -> Mail:
@@ -172,6 +188,12 @@ def _headers(headers: list[dict[str, str]] | None) -> list[tuple[str, str]]:
     return [(header["Name"], header["Value"]) for header in headers or []]
 
 
+def _attachments(parts: list[dict[str, str]] | None) -> list[Attachment]:
+    return [
+        Attachment(part["FileName"], part.get("ContentType", "application/octet-stream"), len(rules.decoded(part["RawContent"], "")))
+        for part in parts or []
+    ]
+
+
 def _error(status: int, name: str, text: str) -> Answer:
-    status = 429 if name == "TooManyRequestsException" else 403 if name == "AccessDeniedException" else status
     return Answer(status, orjson.dumps({"message": text}), {"Content-Type": _JSON, "x-amzn-ErrorType": name})

@@ -8,6 +8,7 @@ import base64
 import binascii
 import re
 from email import message_from_bytes, policy
+from email.message import EmailMessage
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,7 +17,11 @@ MAX_RECIPIENTS = 50
 MAX_ENTRIES = 50
 MAX_RAW_BYTES = 40 * 1024 * 1024
 MAX_TEMPLATE_DATA = 262_144
+MAX_TEMPLATE_BYTES = 1024 * 1024
 MAX_HEADERS = 15
+MAX_HEADER_LINE = 996
+MAX_FILE_NAME = 255
+MAX_LABEL = 78  # of an attachment's type and content id
 _LONGEST_LINE = 1_000
 _DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
 _LOCAL = r"[^\s@<>(),;:\\\"\[\]]+"
@@ -50,16 +55,19 @@ def check_email(request: dict[str, Any]) -> Sound:
     """Judge a SendEmail request; raises Refused with the first thing that is wrong."""
     content = _object(request.get("Content"), "Content")
     chosen = [name for name in ("Simple", "Raw", "Template") if content.get(name) is not None]
-    if len(chosen) != 1 or chosen[0] == "Template":
-        raise bad("Exactly one of Simple, Raw or Template is required (this fake knows no stored templates).")
-    recipients = _recipients(request.get("Destination"))
+    if len(chosen) != 1:
+        raise bad("Exactly one of Simple, Raw or Template is required.")
     tags = check_tags(request.get("EmailTags"))
     check_configuration(request)
     if chosen[0] == "Raw":
-        sender, subject = _check_raw(_object(content["Raw"], "Raw"), request.get("FromEmailAddress"))
-    else:
-        sender, subject = check_sender(request), _check_simple(_object(content["Simple"], "Simple"))
-    return Sound(sender, recipients, subject, tags.get("attempt_id"))
+        message = _check_raw(_object(content["Raw"], "Raw"))
+        sender, found = _sender_of_raw(message, request.get("FromEmailAddress")), _recipients_of_raw(message, request.get("Destination"))
+        return Sound(sender, found, str(message["Subject"] or ""), tags.get("attempt_id"))
+    recipients, sender = _recipients(request.get("Destination")), check_sender(request)
+    if chosen[0] == "Simple":
+        return Sound(sender, recipients, _check_simple(_object(content["Simple"], "Simple")), tags.get("attempt_id"))
+    texts, data = check_template(content["Template"])
+    return Sound(sender, recipients, fill(texts["Subject"], data), tags.get("attempt_id"))
 
 
 def check_bulk(request: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str], list[Any]]:
@@ -67,15 +75,27 @@ def check_bulk(request: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, 
     sender = check_sender(request)
     check_configuration(request)
     check_tags(request.get("DefaultEmailTags"))
-    template = _object(_object(request.get("DefaultContent"), "DefaultContent").get("Template"), "Template")
+    texts, data = check_template(_object(request.get("DefaultContent"), "DefaultContent").get("Template"))
+    entries = request.get("BulkEmailEntries")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_ENTRIES:
+        raise bad(f"BulkEmailEntries must have 1 to {MAX_ENTRIES} entries.")
+    return sender, texts, data, entries
+
+
+def check_template(value: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Judge an inline template, of a mail or of a batch: its texts and its data. A stored one is not there: nobody stores any."""
+    template = _object(value, "Template")
+    if template.get("TemplateName") or template.get("TemplateArn"):
+        raise Refused("NotFoundException", f"Template {template.get('TemplateName') or template['TemplateArn']} does not exist")
     content = _object(template.get("TemplateContent"), "TemplateContent")
     texts = {name: content[name] for name in ("Subject", "Text", "Html") if content.get(name) is not None}
     if not texts.get("Subject") or len(texts) < 2 or not all(isinstance(text, str) for text in texts.values()):
         raise bad("TemplateContent needs a Subject and a Text or an Html part.")
-    entries = request.get("BulkEmailEntries")
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_ENTRIES:
-        raise bad(f"BulkEmailEntries must have 1 to {MAX_ENTRIES} entries.")
-    return sender, texts, template_data(template.get("TemplateData")), entries
+    if len(orjson.dumps(content)) > MAX_TEMPLATE_BYTES:
+        raise bad(f"TemplateContent may have {MAX_TEMPLATE_BYTES} bytes.")
+    check_headers(template.get("Headers"))
+    check_attachments(template.get("Attachments"))
+    return texts, template_data(template.get("TemplateData"))
 
 
 def check_entry(entry: Any, texts: dict[str, str], defaults: dict[str, str], sender: str) -> Sound:
@@ -138,8 +158,33 @@ def check_headers(headers: Any) -> None:
         name, value = _object(header, "MessageHeader").get("Name"), header.get("Value")
         if not (isinstance(name, str) and isinstance(value, str) and _HEADER_NAME(name) and _HEADER_VALUE(value)):
             raise bad("A header's name or value has characters or a length that are not allowed.")
+        if len(name) + len(value) > MAX_HEADER_LINE:
+            raise bad(f"A header's name and value may have {MAX_HEADER_LINE} characters together.")
         if name.lower() in _HEADERS_OF_FIELDS:
             raise bad(f"The header {name} cannot be set here.")
+
+
+def check_attachments(attachments: Any) -> None:
+    for one in _list(attachments, "Attachments"):
+        part = _object(one, "Attachment")
+        name, labels = part.get("FileName"), [part[key] for key in ("ContentType", "ContentId") if part.get(key) is not None]
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_FILE_NAME:
+            raise bad(f"An attachment's FileName may have 1 to {MAX_FILE_NAME} characters.")
+        if not all(isinstance(label, str) and 1 <= len(label) <= MAX_LABEL for label in labels):
+            raise bad(f"An attachment's ContentType and ContentId may have 1 to {MAX_LABEL} characters.")
+        if part.get("ContentDisposition", "ATTACHMENT") not in ("ATTACHMENT", "INLINE"):
+            raise bad("An attachment's ContentDisposition is ATTACHMENT or INLINE.")
+        if part.get("ContentTransferEncoding", "BASE64") not in ("BASE64", "QUOTED_PRINTABLE", "SEVEN_BIT"):
+            raise bad("An attachment's ContentTransferEncoding is BASE64, QUOTED_PRINTABLE or SEVEN_BIT.")
+        decoded(part.get("RawContent"), "RawContent")
+
+
+def decoded(value: Any, name: str) -> bytes:
+    """What a member of type blob holds."""
+    try:
+        return base64.b64decode(str(value), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused("SerializationException", f"{name} is not base64") from None
 
 
 def check_configuration(request: dict[str, Any]) -> None:
@@ -181,25 +226,38 @@ def _check_simple(simple: dict[str, Any]) -> str:
     if not isinstance(subject, str) or not parts or not all(isinstance(part, str) and part for part in parts):
         raise bad("Simple content needs a Subject and a Text or Html body with Data.")
     check_headers(simple.get("Headers"))
+    check_attachments(simple.get("Attachments"))
+    files = [part["RawContent"] for part in simple.get("Attachments") or ()]
+    if sum(len(text.encode()) for text in (subject, *parts, *files)) > MAX_RAW_BYTES:
+        raise bad(f"Message length is more than {MAX_RAW_BYTES} bytes long.")
     return subject
 
 
-def _check_raw(raw: dict[str, Any], sender_field: Any) -> tuple[str, str]:
-    try:
-        content = base64.b64decode(str(raw.get("Data")), validate=True)
-    except (binascii.Error, ValueError):
-        raise Refused("SerializationException", "Raw.Data is not base64") from None
+def _check_raw(raw: dict[str, Any]) -> EmailMessage:
+    content = decoded(raw.get("Data"), "Raw.Data")
     if len(content) > MAX_RAW_BYTES:
-        raise bad("Message length is more than 41943040 bytes long.")
+        raise bad(f"Message length is more than {MAX_RAW_BYTES} bytes long.")
     if b"\r\n\r\n" not in content or max(map(len, content.split(b"\r\n"))) > _LONGEST_LINE:
         raise bad("The raw message has no body, or a line of more than 1000 characters.")
-    message = message_from_bytes(content, policy=policy.default)
+    message: EmailMessage = message_from_bytes(content, policy=policy.default)
     if any(part.defects for part in message.walk()):
         raise bad("The raw message is not formatted properly.")
+    return message
+
+
+def _sender_of_raw(message: EmailMessage, field: Any) -> str:
     senders: tuple[Any, ...] = message["From"].addresses if message["From"] else ()
-    if not senders and not sender_field:
+    if not senders and not field:
         raise bad("Missing required header 'From'.")
-    return (address(sender_field, "FromEmailAddress") if sender_field else senders[0].addr_spec), str(message["Subject"] or "")
+    return address(field, "FromEmailAddress") if field else str(senders[0].addr_spec)
+
+
+def _recipients_of_raw(message: EmailMessage, destination: Any) -> list[str]:
+    """Those of the request; without any, those of the mail's own headers."""
+    if destination:
+        return _recipients(destination)
+    groups = [[one.addr_spec for one in message[name].addresses] for name in ("To", "Cc", "Bcc") if message[name]]
+    return _recipients({"ToAddresses": [one for group in groups for one in group]})
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

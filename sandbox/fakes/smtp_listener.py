@@ -33,7 +33,7 @@ class SmtpListener:
     ):
         self.connections = 0
         self._fake = fake
-        self._house = House(fake, misbehaviour, None if is_implicit else tls, self._take)
+        self._house = House(fake, misbehaviour, None if is_implicit else tls, self._take, clock)
         self._ledger = ledger
         self._mailbox = mailbox
         self._clock = clock
@@ -69,7 +69,9 @@ class SmtpListener:
         self._talks.add(task)
         self.connections += 1
         try:
-            await Talk(self._house, reader, writer).run()
+            most = self._house.misbehaviour.behaviour.connections
+            talk = Talk(self._house, reader, writer)
+            await (talk.turn_away() if most and len(self._talks) > most else talk.run())
         except (HungUp, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it hung up, or its line has no end
         except asyncio.CancelledError:

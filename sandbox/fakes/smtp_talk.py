@@ -47,6 +47,7 @@ class House:
     misbehaviour: Misbehaviour
     tls: ssl.SSLContext | None
     take: Callable[[Call], Answer]
+    clock: Callable[[], float]
 
 
 class Talk:
@@ -60,6 +61,7 @@ class Talk:
         self._is_secure = writer.get_extra_info("ssl_object") is not None
         self._is_known = False
         self._is_logged_in = False
+        self._mails = 0
         self._envelope: Envelope | None = None
         self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "EHLO": self._ehlo,
@@ -73,6 +75,10 @@ class Talk:
             "NOOP": self._noop,
             "QUIT": self._quit,
         }
+
+    async def turn_away(self) -> None:
+        """This connection is one too many."""
+        await self._say(Answer(421, b"4.7.0 Error: too many connections from 127.0.0.1"))
 
     async def run(self) -> None:
         if self._house.misbehaviour.behaviour.down:
@@ -141,11 +147,14 @@ class Talk:
         elif self._house.misbehaviour.behaviour.down:
             await self._say(self._fake.refuse(421))
             raise HungUp
+        elif self._mails and self._mails == self._house.misbehaviour.behaviour.mails_per_connection:
+            await self._say(Answer(421, b"4.7.0 Error: too many messages in this connection"))
+            raise HungUp
         else:
             await self._begin(found[2], found[3].split())
 
     async def _begin(self, sender: str, parameters: list[str]) -> None:
-        envelope = Envelope(self._house.misbehaviour.next_deed(), sender)
+        envelope = Envelope(self._house.misbehaviour.next_deed(self._house.clock()), sender)
         if envelope.deed.kind == "reset_unread":
             self._reset()
         refusal = self._fake.refuse(429) if envelope.deed.kind == "throttle" else self._read_parameters(envelope, parameters)
@@ -154,6 +163,7 @@ class Talk:
             refusal = self._fake.judge_sender(sender, self._is_logged_in, envelope.is_utf8, traits)
         if refusal.status == 250:
             self._envelope = envelope
+            self._mails += 1
         await self._say(refusal)
 
     def _read_parameters(self, envelope: Envelope, parameters: list[str]) -> Answer | None:
@@ -286,7 +296,12 @@ class Talk:
         return await self._line()
 
     async def _line(self) -> str:
-        line = await self._reader.readuntil(b"\n")
+        try:
+            async with asyncio.timeout(self._house.misbehaviour.behaviour.idle_s or None):
+                line = await self._reader.readuntil(b"\n")
+        except TimeoutError:
+            await self._say(Answer(421, b"4.4.2 Error: timeout exceeded"))
+            raise HungUp from None
         if len(line) > _MOST_COMMAND_BYTES or not line.endswith(b"\r\n"):
             await self._say(Answer(500, b"5.5.2 Error: bad line"))
             raise HungUp

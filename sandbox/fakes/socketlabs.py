@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from sandbox.fakes import socketlabs_merge as merge
 from sandbox.fakes.contract import Accepted, Answer, Attachment, Call, Mail, is_listed
 from sandbox.fakes.socketlabs_rules import Fields, RefusedRequest, Verdict, check_message, check_request, folded, split
 
@@ -44,7 +45,9 @@ class Fake:
         return _refusal(_CODES.get(status, "InternalError"), status)
 
     def mail(self, body: bytes, item: int) -> Mail:
-        message = _parse(body)["messages"][item]
+        messages = _parse(body)["messages"]
+        place, values = list(merge.copies(messages))[item]
+        message = merge.filled(messages[place], values)
         copies = [("From", [message["from"]]), *[(name.title(), message.get(name)) for name in ("to", "cc", "bcc")]]
         copies.append(("Reply-To", [message["replyto"]] if message.get("replyto") else []))
         headers = [(name, ", ".join(map(_spelled, people))) for name, people in copies if people]
@@ -63,14 +66,16 @@ class Fake:
             return _refusal("AccountDisabled")
         if not call.traits.has_credits:
             return _refusal("OverQuota")
-        messages = request.get("messages")
+        messages: list[Fields] = request.get("messages") or []
         try:
             check_request(messages)
         except RefusedRequest as refused:
             return _refusal(refused.code)
-        verdicts = [_judge(message, item, call) for item, message in enumerate(messages or ())]
+        verdicts = [_judge(message, item, call) for item, message in enumerate(messages)]
         failures = [_result(item, verdict) for item, verdict in enumerate(verdicts) if verdict.code]
-        accepted = [_accepted(message, item, verdicts[item]) for item, message in enumerate(messages or ()) if verdicts[item].recipients]
+        accepted = [
+            one for item, copy in enumerate(merge.copies(messages)) for one in _accepted(messages, item, copy, verdicts[copy.place])
+        ]
         reply = {"ErrorCode": "Warning" if failures else "Success", "MessageResults": failures or None, "TransactionReceipt": None}
         return Answer(200, orjson.dumps(reply), _JSON, accepted)
 
@@ -101,9 +106,14 @@ def _result(item: int, verdict: Verdict) -> dict[str, Any]:
     return {"Index": item, "ErrorCode": verdict.code, "AddressResults": addresses or None}
 
 
-def _accepted(message: Fields, item: int, verdict: Verdict) -> Accepted:
+def _accepted(messages: list[Fields], item: int, copy: merge.Copy, verdict: Verdict) -> list[Accepted]:
+    """The mail of one copy, unless nobody, or not this copy's recipient, gets it."""
+    message = merge.filled(messages[copy.place], copy.values)
+    recipient = copy.values[merge.ADDRESS] if copy.values else next(iter(verdict.recipients), "")
+    if recipient not in verdict.recipients:
+        return []
     own_id = message.get("messageid") or ""
-    return Accepted(own_id or None, own_id, verdict.recipients[0], message["subject"], item)
+    return [Accepted(own_id or None, own_id, recipient, message["subject"], item)]
 
 
 def _parse(body: bytes) -> Any:

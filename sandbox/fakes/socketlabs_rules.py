@@ -8,6 +8,8 @@ import binascii
 import re
 from typing import Any, NamedTuple
 
+from sandbox.fakes import socketlabs_merge as merge
+
 MAX_MESSAGES = 10
 MAX_RECIPIENTS = 50
 MAX_MESSAGE_BYTES = 40_000_000
@@ -63,9 +65,18 @@ def check_message(message: Fields, sender_domains: frozenset[str], templates: fr
     code = _content_problem(message, sender_domains, templates)
     if code:
         return Verdict(code, [], [])
-    everybody = [entry["emailaddress"] for field in ("to", "cc", "bcc") for entry in message.get(field) or ()]
+    everybody = _everybody(message)
     refused = [address for address in everybody if not _ADDRESS.fullmatch(address)]
     return split(everybody, refused)
+
+
+def _everybody(message: Fields) -> list[str]:
+    """Whom a message goes to; where it is merged, one for each row, and whoever else it names each time."""
+    named = [entry["emailaddress"] for field in ("to", "cc", "bcc") for entry in message.get(field) or ()]
+    if not merge.is_merge(message):
+        return named
+    rows = [copy.values[merge.ADDRESS] for copy in merge.copies([message]) if copy.values]
+    return rows + [address for address in named if "%%" not in address]
 
 
 def split(everybody: list[str], refused: list[str]) -> Verdict:
@@ -86,7 +97,8 @@ def _check_shape(message: Any) -> None:
     if not is_sound or not all(_is_person(entry) for entry in people):
         raise RefusedRequest("InvalidData")
     _check_labels(message)
-    if len(people) - bool(message.get("from")) - bool(message.get("replyto")) > MAX_RECIPIENTS:
+    named = len(people) - bool(message.get("from")) - bool(message.get("replyto"))
+    if max(named, sum(1 for _ in merge.copies([message]))) > MAX_RECIPIENTS:
         raise RefusedRequest("TooManyRecipients")
     if not any(message.get(name) for name in ("subject", "htmlbody", "textbody", "apitemplate")):
         raise RefusedRequest("EmptyMessage")
@@ -128,7 +140,7 @@ def _content_problem(message: Fields, sender_domains: frozenset[str], templates:
         "MessageBodyConflict": bool(template) and any(bodies),
         "InvalidTemplateId": bool(template) and bool(templates) and template not in templates,
         "NoValidBodyParts": not template and not any(bodies[:2]),
-        "InvalidMergeData": not isinstance(message.get("mergedata") or {}, dict),
+        "InvalidMergeData": not merge.is_sound(message.get("mergedata") or {}),
         "InvalidAttachment": not all(_is_attachment(part) for part in message.get("attachments") or ()),
         "MessageTooLarge": _size_bytes(message) > MAX_MESSAGE_BYTES,
     }

@@ -92,7 +92,7 @@ class Fake:
             return self.refuse(420)
         try:
             transmission = _parse(call.body)
-            check_transmission(transmission, call.traits.sender_domains)
+            check_transmission(transmission, call.traits.sender_domains, self._clock())
             return self._take(transmission, call)
         except Refused as refused:
             words = {"description": refused.description} if refused.description else {}

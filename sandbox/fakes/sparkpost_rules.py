@@ -5,6 +5,7 @@ Rules only judge; they must never change a transmission. Unknown fields are igno
 
 import binascii
 import re
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -17,6 +18,9 @@ MAX_METADATA_BYTES = 10 * 1024
 MAX_CAMPAIGN_BYTES = 64
 MAX_DESCRIPTION_BYTES = 1024
 MAX_NAME_BYTES = 255
+MAX_TAGS = 10
+MAX_AHEAD_S = 3 * 86_400
+_MAX_NUMBER = 2**31
 _FORBIDDEN_HEADERS = frozenset({"subject", "from", "to", "reply-to"})
 _DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
 _ADDRESS = re.compile(rf"[^\s@<>(),;:\\\"\[\]]+@{_DOMAIN}")
@@ -34,7 +38,7 @@ class Refused(Exception):
         self.description = description
 
 
-def check_transmission(body: Any, sender_domains: frozenset[str]) -> None:
+def check_transmission(body: Any, sender_domains: frozenset[str], now: float) -> None:
     """Judge all but the single recipients; raises Refused with the first thing that is wrong."""
     if not isinstance(body, dict):
         raise wrong_type("the transmission is a JSON object")
@@ -45,7 +49,7 @@ def check_transmission(body: Any, sender_domains: frozenset[str]) -> None:
     if not body.get("content"):
         raise _missing("content object or template_id required")
     _check_labels(body)
-    _check_options(body.get("options") or {})
+    _check_options(body.get("options") or {}, now)
     _check_content(body["content"], sender_domains)
     for recipient in body["recipients"]:
         _check_data(recipient if isinstance(recipient, dict) else {}, body.get("metadata") or {})
@@ -121,17 +125,43 @@ def _check_data(holder: Fields, shared_metadata: Fields) -> None:
         raise Refused(422, "2002", "substitution data too large", "at most 100KB")
     if len(orjson.dumps({**shared_metadata, **metadata})) > MAX_METADATA_BYTES:
         raise Refused(422, "2007", "metadata too large", "at most 10KB")
+    if _has_big_number(data) or _has_big_number(metadata):
+        raise wrong_type("numbers have 32 bits")
     tags = holder.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise wrong_type("tags are an array of strings")
+    if len(tags) > MAX_TAGS:
+        raise Refused(422, "1301", "invalid data combination", f"a recipient has at most {MAX_TAGS} tags")
 
 
-def _check_options(options: Any) -> None:
+def _has_big_number(value: Any) -> bool:
+    """A whole number that is none of 32 bits with a sign, at any depth."""
+    if isinstance(value, dict):
+        return any(_has_big_number(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_has_big_number(inner) for inner in value)
+    return isinstance(value, int) and not -_MAX_NUMBER <= value < _MAX_NUMBER
+
+
+def _check_options(options: Any, now: float) -> None:
     if not isinstance(options, dict):
         raise wrong_type("options are an object")
     for name in ("open_tracking", "click_tracking", "transactional", "perform_substitutions", "sandbox", "inline_css"):
         if name in options and not isinstance(options[name], bool):
             raise wrong_type(f"options.{name} is a boolean")
+    if options.get("sandbox"):
+        raise Refused(422, "2106", "invalid sandbox template", "the sandbox domain sends my-first-email only")
+    if "start_time" in options:
+        _check_start(options["start_time"], now)
+
+
+def _check_start(value: Any, now: float) -> None:
+    try:
+        start = now if value == "now" else datetime.fromisoformat(value).timestamp()
+    except (TypeError, ValueError):
+        raise wrong_type("options.start_time is YYYY-MM-DDTHH:MM:SS+-HH:MM or now") from None
+    if start > now + MAX_AHEAD_S:
+        raise Refused(422, "1301", "invalid data combination", "options.start_time is at most 3 days ahead")
 
 
 def _check_content(content: Any, sender_domains: frozenset[str]) -> None:

@@ -3,12 +3,9 @@
 Adapters and fakes share nothing but the documentation, so a misunderstanding of one shows here.
 """
 
-import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from email.header import decode_header, make_header
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from esp import base
+from esp.exchange import open_exchange
 from esp.http import Exchange
 from esp.sparkpost import Esp
 from mail.account import Account
@@ -27,12 +25,12 @@ from mail.ids import wire_id
 from mail.message import Address, Message
 from mail.outcome import Outcome, Reply, Request, Verdict
 from sandbox import fakes
-from sandbox.esp_server import EspServer
 from sandbox.fakes.contract import Answer, Call, FakeEsp, Traits
 from sandbox.fakes.ledger import Line, read_ledger
 from sandbox.world import esp_settings
 from tests.esp.messages import any_message, message
 from tests.esp.test_contract import QUICK
+from tests.sandbox.fakes.serving import serving_from_a_thread as serving
 
 OURS = ["socketlabs", "sparkpost"]
 FOOD_FOR_TEMPLATES = "Use {{name}} or {{{html}}}, {{ if x }}, {{, }} and %%Name%% \\ \" ' & <b> -name- é 👋"
@@ -144,22 +142,6 @@ def test_sparkposts_search_tells_who_was_accepted_of_a_transmission_that_only_co
     assert [m.to[0].email for m in mails if not found[m.attempt_id]] == ["U3@a.test", "U17@a.test"]
 
 
-@contextmanager
-def serving(folder: Path, options: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """The fakes in a loop of their own, so that the exchange's threads can speak to them."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = EspServer(folder, options)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
-
-
 def exchanged(esp: base.Esp, mails: list[Message]) -> list[Outcome]:
     with closing(Exchange(4, 2.0, 5.0)) as exchange:
         answers = list(exchange.send_all(esp.prepare(mails), lambda request: True))
@@ -192,3 +174,13 @@ def test_no_misbehaviour_makes_a_mail_count_as_refused_that_was_taken(provider: 
     assert len(outcomes) == 20
     assert verdicts == ({Verdict.THROTTLED} if deed == "throttle" else {Verdict.UNKNOWN})
     assert not ledger_of(tmp_path, provider) or verdicts == {Verdict.UNKNOWN}
+
+
+def test_a_relays_limits_of_a_connection_are_never_met(tmp_path: Path) -> None:
+    with serving(tmp_path, {}) as urls:
+        mails = [message(to=(Address(f"u{n}@a.test"),)) for n in range(210)]
+        esp = base.load(account("smtp", urls["smtp"]))
+        with closing(open_exchange(1, 2.0, 5.0)) as exchange:
+            answers = list(exchange.send_all(esp.prepare(mails), lambda request: True))
+    assert {o.verdict for request, reply in answers for o in esp.interpret(request, reply)} == {Verdict.ACCEPTED}
+    assert len(ledger_of(tmp_path, "smtp")) == 210

@@ -1,6 +1,8 @@
 """What the fakes report back: the same for the same seed, worded so that the product understands it, signed so that it believes it."""
 
 import json
+import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections import Counter
@@ -19,20 +21,21 @@ from mail.errors import BadCallback
 from mail.event import Event
 from mail.ids import new_id, wire_id
 from mail.machine_opens import is_machine_open
-from sandbox.children import wait_until
+from sandbox.children import PROJECT, wait_until
 from sandbox.fakes.callbacks import CallbackBuilder, Happening, Kind, Post, load
 from sandbox.fakes.contract import Accepted
 from sandbox.fakes.ledger import Ledger, Line
 from sandbox.fates import FASTEST_PERSON_S, Fates
 from sandbox.feedback import Feedback, Options, load_builders, main, settings_of
 from sandbox.ledger_tail import LedgerTail
-from sandbox.world import World
+from sandbox.world import World, read_stanzas
 
 NOW_S = 1_800_000_000.0
 KINDS: list[Kind] = [
     *("processed", "dropped", "deferred", "delivered", "hard_bounce", "soft_bounce"),
-    *("block", "open", "machine_open", "click", "complaint", "unsubscribe"),
+    *("block", "late_bounce", "open", "machine_open", "click", "complaint", "unsubscribe"),
 ]
+ESPS = ["postmark", "sendgrid", "ses", "socketlabs", "sparkpost"]
 MEANINGS: dict[Kind, tuple[str, str]] = {
     "processed": ("processed", ""),
     "deferred": ("deferred", ""),
@@ -40,6 +43,7 @@ MEANINGS: dict[Kind, tuple[str, str]] = {
     "hard_bounce": ("bounced", "hard"),
     "soft_bounce": ("bounced", "soft"),
     "block": ("bounced", "block"),
+    "late_bounce": ("bounced", "hard"),
     "open": ("opened", ""),
     "machine_open": ("opened", ""),
     "click": ("clicked", ""),
@@ -47,12 +51,16 @@ MEANINGS: dict[Kind, tuple[str, str]] = {
     "unsubscribe": ("unsubscribed", ""),
 }
 CALM: dict[str, dict[str, float]] = {
-    "*": dict.fromkeys(("dropped", "hard", "soft", "block", "deferred", "machine", "open", "click", "complaint", "unsubscribe"), 0.0)
+    "*": dict.fromkeys(
+        ("dropped", "hard", "soft", "block", "deferred", "late", "machine", "open", "click", "complaint", "unsubscribe"), 0.0
+    )
 }
 
 
 def line(n: int = 0, esp: str = "sendgrid", domain: str = "gmail.com", **changes: Any) -> Line:
-    fields = {"at": NOW_S, "provider": esp, "attempt_id": wire_id(new_id(n)), "message_id": f"m{n}", "subject": "Hi", "request": 1}
+    attempt_id = wire_id(new_id(n))
+    message_id = attempt_id if esp == "socketlabs" else f"m{n}"  # which knows no other id than its sender's
+    fields = {"at": NOW_S, "provider": esp, "attempt_id": attempt_id, "message_id": message_id, "subject": "Hi", "request": 1}
     return {**fields, "recipient": f"r{n}@{domain}", **changes}  # type: ignore[typeddict-item]
 
 
@@ -64,8 +72,10 @@ def happening(kind: Kind, esp: str) -> Happening:
 
 def received(esp: str, posts: Sequence[Post], settings: Mapping[str, str] | None = None) -> list[Event]:
     """The events, read by the product with these settings."""
-    keys = {name.lower().removeprefix(f"{esp}_"): value for name, value in (settings or {}).items()}
-    listener = base.load(Account(esp, 0, "", {"api_key": "x", "server_token": "x", **keys}))
+    credentials = read_stanzas()[esp]["credentials"]
+    keys = {credential["setting"]: key for key, credential in credentials.items()}
+    required = {key: "x" for key, credential in credentials.items() if credential["required"]}
+    listener = base.load(Account(esp, 0, "", required | {keys[name]: value for name, value in (settings or {}).items()}))
     assert isinstance(listener, base.Listener)
     events: list[Event] = []
     for post in posts:
@@ -103,7 +113,7 @@ class Bench:
         return received(esp, [Post(post["headers"], post["body"].encode()) for post in posts], settings)
 
 
-@pytest.fixture(params=["postmark", "sendgrid"])
+@pytest.fixture(params=ESPS)
 def esp(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -122,32 +132,95 @@ def test_the_product_understands_and_believes_each_kind_of_happening(esp: str, b
     if (esp, kind) == ("postmark", "processed"):
         assert events == []
         return
-    (event,) = events
-    if kind in MEANINGS:
-        assert (event.type, event.bounce) == MEANINGS[kind]
+    assert events
+    for event in events:
+        assert_told(event, one)
+
+
+def assert_told(event: Event, one: Happening) -> None:
+    """The event says what happened, to which mail, and when."""
+    esp = one.line["provider"]
+    if one.kind in MEANINGS:
+        bounce = "soft" if (esp, one.kind) == ("ses", "block") else MEANINGS[one.kind][1]  # SES has no word for a block
+        assert (event.type, event.bounce) == (MEANINGS[one.kind][0], bounce)
     else:
         assert event.type == "dropped"
     assert wire_id(event.attempt_id) == one.line["attempt_id"]
-    assert event.message_id == one.line["message_id"]
+    is_nameless = (esp, one.kind) == ("sendgrid", "late_bounce")  # which comes back by mail
+    assert event.message_id == ("" if is_nameless else one.line["message_id"])
     assert event.recipient == one.line["recipient"]
-    assert event.at is not None and abs(event.at.timestamp() - one.at) < 1
-    assert is_machine_open(event, None) is (kind == "machine_open")
+    at = one.line["at"] if (esp, one.kind) == ("ses", "processed") else one.at  # SES' "Send" knows only when the mail was taken
+    assert event.at is not None and abs(event.at.timestamp() - at) < 1
+    assert is_machine_open(event, None) is (one.kind == "machine_open")
+
+
+@pytest.mark.parametrize("kind", ["hard_bounce", "soft_bounce", "block", "deferred", "dropped", "unsubscribe", "open", "late_bounce"])
+def test_whatever_words_an_esp_finds_for_a_kind_they_mean_it(esp: str, builder: CallbackBuilder, kind: Kind) -> None:
+    one = happening(kind, esp)
+    happenings = [one._replace(number=n) for n in range(60)]
+    events = received(esp, builder.posts(happenings, NOW_S + 100), builder.settings())
+    assert len(events) >= 60
+    for event in events:
+        assert_told(event, one)
+    if esp in ("ses", "socketlabs", "sparkpost") and kind in ("hard_bounce", "soft_bounce"):
+        assert len({event.reason for event in events}) > 1
+
+
+def test_arrays_come_from_those_who_send_arrays_and_single_events_from_the_others(esp: str, builder: CallbackBuilder) -> None:
+    posts = builder.posts([happening("delivered", esp)._replace(number=n) for n in range(800)], NOW_S)
+    sizes = [len(body) if isinstance(body := json.loads(post.body), list) else 1 for post in posts]
+    assert sum(sizes) == 800
+    assert max(sizes) == {"sendgrid": 500, "sparkpost": 350}.get(esp, 1)
+
+
+def test_a_look_at_a_short_mail_fires_two_of_sparkposts_pixels_and_at_a_long_one_the_first() -> None:
+    builder = load("sparkpost")
+    assert builder is not None
+    happenings = [happening("open", "sparkpost")._replace(number=n) for n in range(200)]
+    (post, *_) = builder.posts(happenings, NOW_S)
+    looks = Counter(event["msys"]["track_event"]["type"] for event in json.loads(post.body))
+    assert looks["initial_open"] > looks["open"] > 0
 
 
 def test_a_repeat_is_told_and_other_happenings_are_not_the_same(esp: str, builder: CallbackBuilder) -> None:
-    happenings = [happening(kind, esp) for kind in KINDS]
-    others = [one._replace(line=line(1, esp, message_id="other"), at=NOW_S + 70) for one in happenings]
-    ids = [event.event_id for event in received(esp, builder.posts([*happenings, *happenings, *others], NOW_S), builder.settings())]
-    third = len(ids) // 3
-    assert ids[:third] == ids[third : 2 * third]
-    assert len(set(ids)) == 2 * third
+    happenings = [happening(kind, esp)._replace(at=NOW_S + n) for n, kind in enumerate(KINDS)]
+    others = [one._replace(line=line(1, esp, message_id="other"), at=NOW_S + 70 + n) for n, one in enumerate(happenings)]
+    first, again, other = (
+        [event.event_id for event in received(esp, builder.posts(group, NOW_S), builder.settings())]
+        for group in (happenings, happenings, others)
+    )
+    assert first == again
+    assert len({*first, *other}) == len(first) + len(other)
 
 
 def test_another_builders_signature_is_not_believed(esp: str, builder: CallbackBuilder) -> None:
     stranger = load(esp)
     assert stranger is not None
-    with pytest.raises(BadCallback):
+    # SES: the stranger's host of certificates is none that can be spoken to
+    with pytest.raises(ConnectionError if esp == "ses" else BadCallback):
         received(esp, stranger.posts([happening("delivered", esp)], NOW_S), builder.settings())
+
+
+def test_sns_is_believed_by_those_only_who_were_told_to_trust_the_sandboxs_root(tmp_path: Path) -> None:
+    builder = load("ses", tmp_path)
+    assert builder is not None
+    posts, settings = builder.posts([happening("delivered", "ses")], NOW_S), builder.settings()
+    assert len(received("ses", posts, settings)) == 1
+    with pytest.raises(BadCallback, match="another host"):
+        received("ses", posts, {name: value for name, value in settings.items() if name != "AWS_SNS_CERT_HOST"})
+    with pytest.raises((BadCallback, ConnectionError)):
+        received("ses", posts, {name: value for name, value in settings.items() if name != "AWS_SNS_TRUST_ROOT"})
+    forged = json.loads(posts[0].body) | {"Message": "{}"}
+    with pytest.raises(BadCallback, match="Signature"):
+        received("ses", [Post({}, json.dumps(forged).encode())], settings)
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("certificate-host.pem")} == {0}
+
+
+def test_what_a_builder_keeps_in_a_folder_of_its_own_is_gone_with_its_process() -> None:
+    code = "from sandbox.fakes.callbacks import load; print(load('ses').settings()['AWS_SNS_TRUST_ROOT'])"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert printed.endswith(".pem\n")
+    assert not Path(printed.strip()).parent.exists()
 
 
 def test_an_esp_without_a_builder_stays_silent() -> None:
@@ -176,6 +249,44 @@ def test_a_mail_ends_in_one_way_and_nobody_opens_what_never_arrived() -> None:
             if one.kind in ("open", "click"):
                 assert arrived_at is not None and one.at - arrived_at >= FASTEST_PERSON_S
         assert kinds.index("click") > kinds.index("open") if "click" in kinds else True
+
+
+def test_some_mails_bounce_when_they_had_been_delivered_and_nobody_opens_those() -> None:
+    fates = Fates(3, rates={"*": {"late": 0.5}})
+    late = [kinds for n in range(300) if "late_bounce" in (kinds := [one.kind for one in fates.of(line(n))])]
+    assert len(late) > 100
+    assert all(kinds[-2:] == ["delivered", "late_bounce"] for kinds in late)
+
+
+@pytest.mark.parametrize(
+    ("esp", "address", "kinds"),
+    [
+        ("ses", "success@simulator.amazonses.com", ["delivered"]),
+        ("ses", "Bounce+order-7@simulator.amazonses.com", ["hard_bounce"]),
+        ("ses", "complaint@simulator.amazonses.com", ["delivered", "complaint"]),
+        ("ses", "suppressionlist@simulator.amazonses.com", ["dropped"]),
+        ("postmark", "hardbounce@bounce-testing.postmarkapp.com", ["hard_bounce"]),
+        ("postmark", "softbounce@bounce-testing.postmarkapp.com", ["soft_bounce"]),
+        ("postmark", "unsubscribe@bounce-testing.postmarkapp.com", ["delivered", "unsubscribe"]),
+        ("postmark", "test@blackhole.postmarkapp.com", ["delivered"]),
+        ("sparkpost", "anybody@gmail.com.sink.sparkpostmail.com", ["delivered"]),
+        ("sparkpost", "anybody@oob.bouncy-sink.trymsys.net", ["delivered", "late_bounce"]),
+        ("sparkpost", "anybody@openclick.bouncy-sink.trymsys.net", ["delivered", "open", "click"]),
+    ],
+)
+def test_a_mail_to_an_esps_own_test_address_has_the_fate_it_is_for(esp: str, address: str, kinds: list[str]) -> None:
+    certain = Fates(1, speed=1e6, rates={"*": {"block": 1, "dropped": 0, "hard": 0, "soft": 0}}).of(line(0, esp, recipient=address))
+    assert [one.kind for one in certain] == ["processed", *kinds]
+    builder = load(esp)
+    assert builder is not None
+    events = received(esp, builder.posts(certain, NOW_S), builder.settings())
+    assert not any(is_machine_open(event, None) for event in events)
+
+
+def test_a_test_address_of_another_esp_is_an_ordinary_one() -> None:
+    certain = Fates(1, rates={"*": {"block": 1, "dropped": 0, "hard": 0, "soft": 0}})
+    assert certain.of(line(0, "sendgrid", recipient="success@simulator.amazonses.com"))[1].kind == "block"
+    assert certain.of(line(0, "ses", recipient="nobody@simulator.amazonses.com"))[1].kind == "block"
 
 
 def test_rates_are_met_for_each_pair_of_esp_and_mailbox_provider() -> None:

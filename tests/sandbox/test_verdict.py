@@ -23,6 +23,7 @@ def run(tmp_path):
         "uncertain": ["r39@example.com"],
         "waiting": 0,
         "dead_letters": {"not-json": 1},
+        "reported": {"delivered": 38, "opened": 9},
     }
     (tmp_path / "database.json").write_text(json.dumps(database))
     return tmp_path
@@ -47,6 +48,7 @@ def test_a_good_run_is_good_and_its_report_says_what_happened(run):
     text = report(verdict)
     assert "lost            0" in text
     assert "doubled         0" in text
+    assert "38 delivered, 9 opened" in text
     assert "the database agrees" in text
     assert exit_code(run) == 0
 

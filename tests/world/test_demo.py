@@ -21,6 +21,7 @@ def test_a_demo_loses_nothing_doubles_nothing_and_leaves_no_process_behind(serve
     assert re.search(r"came in +300 emails", words)
     assert re.search(r"lost +0\n", words)
     assert re.search(r"doubled +0\n", words)
+    assert re.search(r"told so far .*\d+ delivered", words)
     assert "the database agrees" in words
     assert not (folder / "world.json").exists()
 

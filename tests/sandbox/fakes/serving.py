@@ -1,8 +1,10 @@
-"""The whole ESP server inside a test's own event loop, and raw sockets to look at its replies byte by byte."""
+"""The whole ESP server inside a test's own event loop or beside it, and raw sockets to look at its replies byte by byte."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +56,30 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **options: Any) -> AsyncIterator[Served]:
-    server = EspServer(folder, options)
+async def serving(folder: Path, clock: Callable[[], float] = time.time, **options: Any) -> AsyncIterator[Served]:
+    server = EspServer(folder, options, clock)
     urls = await server.start()
     try:
         async with ClientSession() as client:
             yield Served(urls, client, folder)
     finally:
         await server.stop()
+
+
+@contextmanager
+def serving_from_a_thread(folder: Path, options: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The addresses of a server in a loop of its own, so that threads may speak to it that know no loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = EspServer(folder, options)
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def mail(address: str = "a@x.test", **more: Any) -> dict[str, Any]:

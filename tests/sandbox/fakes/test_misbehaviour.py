@@ -11,7 +11,7 @@ NOW = 1_800_000_000.0
 
 
 def kinds(misbehaviour: Misbehaviour, count: int) -> list[str]:
-    return [misbehaviour.next_deed().kind for _ in range(count)]
+    return [misbehaviour.next_deed(NOW).kind for _ in range(count)]
 
 
 def told(**changes: Any) -> Misbehaviour:
@@ -53,7 +53,7 @@ def test_a_script_is_played_exactly_then_chances_rule_again() -> None:
     script = ["ok", {"do": "throttle", "retry_after": "date", "times": 2}, {"do": "error_after", "status": 504}, "reset_before"]
     misbehaviour = told(script=script, drip=1)
     assert kinds(misbehaviour, 3) == ["ok", "throttle", "throttle"]
-    assert misbehaviour.next_deed().status == 504
+    assert misbehaviour.next_deed(NOW).status == 504
     assert kinds(misbehaviour, 3) == ["reset_before", "drip", "drip"]
 
 
@@ -86,6 +86,10 @@ def test_calm_forgets_everything_else() -> None:
         {"status": 200},
         {"latency_ms": -1},
         {"seed": "one"},
+        {"requests_per_s": -1},
+        {"connections": 2},
+        {"mails_per_connection": 2},
+        {"idle_s": 1},
     ],
 )
 def test_nonsense_is_refused_and_changes_nothing(changes: dict[str, Any]) -> None:
@@ -103,12 +107,12 @@ def test_jitter_stays_within_its_bounds() -> None:
 
 
 def test_a_partial_failure_spoils_the_first_item_and_a_share_of_the_others() -> None:
-    deed = told(script=["partial"], partial_share=0.2).next_deed()
+    deed = told(script=["partial"], partial_share=0.2).next_deed(NOW)
     spoiled = [item for item in range(500) if deed.is_spoiled(item)]
     assert spoiled == [item for item in range(500) if deed.is_spoiled(item)]
     assert spoiled[0] == 0
     assert 60 < len(spoiled) < 150
-    assert not any(told().next_deed().is_spoiled(item) for item in range(50))
+    assert not any(told().next_deed(NOW).is_spoiled(item) for item in range(50))
 
 
 def test_being_down_goes_before_a_script_and_keeps_it() -> None:
@@ -116,6 +120,15 @@ def test_being_down_goes_before_a_script_and_keeps_it() -> None:
     assert kinds(misbehaviour, 2) == ["error_before", "error_before"]
     misbehaviour.change({"down": False})
     assert kinds(misbehaviour, 1) == ["drip"]
+
+
+def test_a_rate_counts_by_the_second_and_spends_neither_script_nor_what_it_refuses() -> None:
+    misbehaviour = told(requests_per_s=2, script=["ok", "ok", "drip"])
+    assert [misbehaviour.next_deed(NOW + at).kind for at in (0, 0.5, 0.9, 0.99, 1, 1.5, 1.9)] == [
+        *("ok", "ok", "throttle", "throttle"),
+        *("drip", "ok", "throttle"),
+    ]
+    assert kinds(told(), 1_000) == ["ok"] * 1_000
 
 
 def test_what_was_done_is_counted() -> None:

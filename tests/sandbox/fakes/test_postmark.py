@@ -270,6 +270,11 @@ def test_one_inactive_of_several_recipients_is_a_success_that_says_so() -> None:
     assert [mail.recipient for mail in answer.accepted] == ["here@x.test"]
 
 
+def test_an_account_that_is_pending_writes_to_its_own_domain_only() -> None:
+    assert reply_of(send(message(), traits=Traits(is_approved=False)))["ErrorCode"] == 412
+    assert reply_of(send(message(To="You <you@Brand.test>"), traits=Traits(is_approved=False)))["ErrorCode"] == 0
+
+
 def test_an_account_without_credits_is_code_405() -> None:
     answer = send_batch(message(), traits=Traits(has_credits=False))
     assert (answer.status, reply_of(answer)["ErrorCode"]) == (422, 405)

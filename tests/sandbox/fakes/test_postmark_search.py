@@ -40,6 +40,28 @@ def test_mails_are_found_by_their_metadata_and_recipient() -> None:
     assert found(fake, "tag=unknown-to-the-fake")[0] == 3
 
 
+def test_a_mail_is_listed_with_all_but_its_contents() -> None:
+    fake = Fake(clock=lambda: 1_800_000_000.0)
+    mail = {
+        "From": "Me <me@brand.test>",
+        "To": 'Ann <a@x.test>, "B, C" <b@x.test>',
+        "Cc": "c@x.test",
+        "Subject": "Hi",
+        "TextBody": "secret",
+        "Tag": "news",
+        "TrackOpens": True,
+        "Attachments": [{"Name": "a.pdf", "Content": "YQ==", "ContentType": "application/pdf"}],
+    }
+    assert fake.answer(Call("POST", "/email", HEADERS, orjson.dumps(mail))).status == 200
+    body = search(fake, "count=1&offset=0").body
+    assert b"secret" not in body and b"YQ==" not in body
+    (listed,) = orjson.loads(body)["Messages"]
+    assert (listed["From"], listed["Tag"], listed["TrackOpens"], listed["TrackLinks"]) == ("Me <me@brand.test>", "news", True, "None")
+    assert listed["To"] == [{"Email": "a@x.test", "Name": "Ann"}, {"Email": "b@x.test", "Name": "B, C"}]
+    assert (listed["Cc"], listed["Bcc"], listed["Attachments"]) == ([{"Email": "c@x.test", "Name": None}], [], ["a.pdf"])
+    assert listed["Recipients"] == ["a@x.test", "b@x.test", "c@x.test"]
+
+
 def test_pages_are_bounded() -> None:
     fake = fake_with(*[{"attempt_id": str(n)} for n in range(20)])
     assert len(orjson.loads(search(fake, "count=5&offset=18").body)["Messages"]) == 2

@@ -61,6 +61,11 @@ def test_another_content_type_is_415() -> None:
     assert send(message(), headers=without("Content-Type")).status == 415
 
 
+def test_a_compressed_body_is_415_since_it_has_to_be_enabled() -> None:
+    answer = send(message(), headers={**HEADERS, "Content-Encoding": "gzip"})
+    assert (answer.status, list(answer.accepted)) == (415, [])
+
+
 def test_another_path_is_404_and_another_method_405() -> None:
     fake = Fake()
     assert fake.answer(replace(call(message()), path="/v3/mail/sent")).status == 404

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sandbox.fakes.contract import Answer, Call, Traits
+from sandbox.fakes.contract import Answer, Attachment, Call, Traits
 from sandbox.fakes.ses import SANDBOX_KEY, Fake
 from sandbox.fakes.ses_signature import BadSignature, check_signature
 
@@ -21,10 +21,12 @@ VECTOR_KEYS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 VECTOR_NOW = datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp()
 
 
-def signed(method: str, path: str, body: bytes, secret: str = SANDBOX_KEY, at: float = NOW, **more: str) -> dict[str, str]:
+def signed(
+    method: str, path: str, body: bytes, secret: str = SANDBOX_KEY, at: float = NOW, signed_host: str = "email.test", **more: str
+) -> dict[str, str]:
     """Signed by hand, step by step as the documentation has it."""
     stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
-    headers = {"content-type": "application/json", "host": "email.test", "x-amz-date": stamp}
+    headers = {"content-type": "application/json", "host": signed_host, "x-amz-date": stamp}
     names = ";".join(headers)
     canonical = "\n".join(
         [method, path, "", *[f"{name}:{value}" for name, value in headers.items()], "", names, hashlib.sha256(body).hexdigest()]
@@ -162,6 +164,7 @@ def test_a_mail_that_breaks_a_rule_is_refused(changes: dict[str, Any]) -> None:
         [{"Name": f"X-{n}", "Value": "v"} for n in range(16)],
         [{"Name": "X-A", "Value": "é"}],
         [{"Name": "X-A", "Value": "x" * 996}],
+        [{"Name": "X-A", "Value": "x" * 994}],
         [{"Name": "X A", "Value": "v"}],
         [{"Name": "x" * 127, "Value": "v"}],
         [{"Name": "Subject", "Value": "v"}],
@@ -213,7 +216,8 @@ def test_a_template_is_filled_once_and_without_escaping() -> None:
     [
         bulk(),
         bulk(*[entry(n) for n in range(51)]),
-        bulk(entry(), DefaultContent={"Template": {"TemplateName": "stored"}}),
+        bulk(entry(), DefaultContent={"Template": {"TemplateContent": {"Subject": "s", "Text": "t" * 1024 * 1024}}}),
+        bulk(entry(), DefaultContent={"Template": {"TemplateContent": {"Subject": "s", "Text": "t"}, "TemplateData": "[]"}}),
         bulk(entry(), DefaultContent={"Template": {"TemplateContent": {"Subject": "s"}}}),
         bulk(entry(), FromEmailAddress=""),
         bulk(entry(0), entry(1, Destination={"ToAddresses": ["bad"]})),
@@ -223,6 +227,92 @@ def test_a_template_is_filled_once_and_without_escaping() -> None:
 )
 def test_a_batch_that_breaks_a_rule_is_refused_whole(request_: dict[str, Any]) -> None:
     assert name_of(ask(BULK, request_)) == "BadRequestException"
+
+
+def test_a_stored_template_is_not_there() -> None:
+    for path, request in (
+        (SEND, one(Content={"Template": {"TemplateName": "stored"}})),
+        (BULK, bulk(entry(), DefaultContent={"Template": {"TemplateArn": "arn:aws:ses:eu-west-1:1:template/stored"}})),
+    ):
+        answer = ask(path, request)
+        assert (answer.status, name_of(answer)) == (404, "NotFoundException")
+
+
+def test_a_mail_may_come_through_an_inline_template_too() -> None:
+    template = {"TemplateContent": {"Subject": "For {{name}}", "Html": "<p>{{name}}</p>"}, "TemplateData": '{"name": "Ann"}'}
+    request = one(Content={"Template": {**template, "Headers": [{"Name": "X-A", "Value": "v"}], "Attachments": [attachment()]}})
+    answer = ask(SEND, request)
+    assert [(mail.recipient, mail.subject) for mail in answer.accepted] == [("ann@a.test", "For Ann")]
+    mail = Fake().mail(orjson.dumps(request), 0)
+    assert (mail.html, dict(mail.headers)["X-A"], mail.attachments) == ("<p>Ann</p>", "v", [Attachment("a.pdf", "application/pdf", 3)])
+
+
+def attachment(**changes: Any) -> dict[str, Any]:
+    return {"FileName": "a.pdf", "ContentType": "application/pdf", "RawContent": "YWJj", **changes}
+
+
+def test_a_simple_mail_brings_attachments() -> None:
+    request = one()
+    request["Content"]["Simple"]["Attachments"] = [
+        attachment(ContentDisposition="INLINE", ContentId="logo"),
+        attachment(FileName="f" * 255),
+    ]
+    assert ask(SEND, request).status == 200
+    assert [part.size_bytes for part in Fake().mail(orjson.dumps(request), 0).attachments] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"FileName": ""}, "BadRequestException"),
+        ({"FileName": "f" * 256}, "BadRequestException"),
+        ({"ContentType": "t" * 79}, "BadRequestException"),
+        ({"ContentId": ""}, "BadRequestException"),
+        ({"ContentDisposition": "inline"}, "BadRequestException"),
+        ({"ContentTransferEncoding": "8BIT"}, "BadRequestException"),
+        ({"RawContent": "not base64"}, "SerializationException"),
+    ],
+)
+def test_attachments_have_their_limits(changes: dict[str, Any], name: str) -> None:
+    for path, request in (
+        (SEND, one(Content={"Simple": {**one()["Content"]["Simple"], "Attachments": [attachment(**changes)]}})),
+        (
+            BULK,
+            bulk(entry(), DefaultContent={"Template": {**bulk()["DefaultContent"]["Template"], "Attachments": [attachment(**changes)]}}),
+        ),
+    ):
+        assert name_of(ask(path, request)) == name
+
+
+def test_a_mail_is_40_megabytes_at_most_simple_or_raw() -> None:
+    simple = one()
+    simple["Content"]["Simple"]["Body"]["Text"]["Data"] = "x" * 40 * 1024 * 1024
+    line = b"x" * 998 + b"\r\n"
+    for request in (simple, raw(b"From: me@brand.test\r\n\r\n" + line * (40 * 1024 * 1024 // len(line) + 1))):
+        assert name_of(ask(SEND, request)) == "BadRequestException"
+
+
+def test_raw_mail_without_a_destination_goes_to_its_own_recipients() -> None:
+    request = raw(b"From: me@brand.test\r\nTo: Ann <ann@a.test>\r\nCc: c@a.test\r\nSubject: s\r\n\r\nHi\r\n")
+    del request["Destination"]
+    assert [mail.recipient for mail in ask(SEND, request).accepted] == ["ann@a.test"]
+    nobody = raw(b"From: me@brand.test\r\nSubject: s\r\n\r\nHi\r\n")
+    del nobody["Destination"]
+    assert name_of(ask(SEND, nobody)) == "BadRequestException"
+
+
+def test_in_ses_own_sandbox_only_verified_recipients_get_mail() -> None:
+    traits = {"sender_domains": frozenset({"brand.test"}), "is_approved": False}
+    for path, request in ((SEND, one()), (BULK, bulk(entry()))):
+        assert name_of(ask(path, request, **traits)) == "MessageRejected"
+    assert ask(SEND, one(Destination={"ToAddresses": ["you@brand.test"]}), **traits).status == 200
+    headers = signed("GET", ACCOUNT, b"")
+    account = orjson.loads(Fake(lambda: NOW).answer(Call("GET", ACCOUNT, headers, b"", Traits(is_approved=False))).body)
+    assert (account["ProductionAccessEnabled"], account["SendQuota"]["Max24HourSend"], account["SendQuota"]["MaxSendRate"]) == (
+        False,
+        200,
+        1,
+    )
 
 
 def test_one_bad_address_refuses_a_whole_batch() -> None:

@@ -209,38 +209,113 @@ def test_an_account_that_may_not_send_is_told_why(tmp_path: Path, traits: dict[s
     talk_through(tmp_path, scenario, **traits)
 
 
-@pytest.mark.parametrize(
-    ("deed", "reply", "taken"),
-    [
-        ("ok", b"250", 1),
-        ("error_before", b"451", 0),
-        ("redirect", b"354", 0),
-        ("malformed", b"2?0", 1),
-        ("cut", b"250", 1),
-        ("huge", b"250", 1),
-        ("drip", b"250", 1),
-        ("reset_before", b"", 0),
-        ("reset_after", b"", 1),
-        ("error_after", b"", 1),
-        ("hang_before", b"", 0),
-        ("hang_after", b"", 1),
-    ],
-)
+DEEDS = [
+    ("ok", b"250", 1),
+    ("error_before", b"451", 0),
+    ("answer", b"418", 0),
+    ("redirect", b"354", 0),
+    ("malformed", b"2?0", 1),
+    ("cut", b"250", 1),
+    ("huge", b"250", 1),
+    ("drip", b"250", 1),
+    ("drip_headers", b"250", 1),
+    ("reset_before", b"", 0),
+    ("reset_after", b"", 1),
+    ("error_after", b"", 1),
+    ("hang_before", b"", 0),
+    ("hang_after", b"", 1),
+    # these two refuse the envelope
+    ("throttle", b"454", 0),
+    ("partial", b"550", 0),
+]
+
+
+@pytest.mark.parametrize(("deed", "reply", "taken"), DEEDS)
 def test_a_deed_has_its_reply_and_its_truth(tmp_path: Path, deed: str, reply: bytes, taken: int) -> None:
     async def scenario(served: Served, talk: Talk) -> None:
         await talk.begin()
         for command in ("MAIL FROM:<me@brand.test>", "RCPT TO:<ann@a.test>", "DATA"):
-            await talk.say(command)
-        talk.writer.write(CONTENT + b".\r\n")
-        try:
-            start = await asyncio.wait_for(talk.reader.readexactly(3), LIMIT_S)
-        except (ConnectionResetError, asyncio.IncompleteReadError):
-            start = b""
-        assert start == reply
+            code = await talk.say(command)
+            if code >= 400:
+                break
+        if deed in ("throttle", "partial"):
+            assert b"%d" % code == reply
+        else:
+            talk.writer.write(CONTENT + b".\r\n")
+            try:
+                start = await asyncio.wait_for(talk.reader.readexactly(3), LIMIT_S)
+            except (ConnectionResetError, asyncio.IncompleteReadError):
+                start = b""
+            assert start == reply
         assert len(served.ledger("smtp")) == taken
         assert (await served.control(esp="smtp"))["smtp"]["done"] == {deed: 1}
 
-    talk_through(tmp_path, scenario, script=[deed], drip_interval_s=0.01, hang_s=0.05, huge_bytes=100_000)
+    step = {"do": deed, **({"status": 418, "body": "5.5.0 no coffee"} if deed == "answer" else {})}
+    talk_through(tmp_path, scenario, script=[step], drip_interval_s=0.01, hang_s=0.05, huge_bytes=100_000)
+
+
+def test_a_relay_takes_so_many_mails_a_connection(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        await talk.begin()
+        for _ in range(3):
+            assert (await talk.send())[0] == 250
+        assert await talk.say("MAIL FROM:<me@brand.test>") == 421
+        assert await talk.reader.read() == b""
+        async with talking(served) as other:
+            await other.begin()
+            assert (await other.send())[0] == 250
+        assert len(served.ledger("smtp")) == 4
+
+    talk_through(tmp_path, scenario, mails_per_connection=3)
+
+
+def test_a_relay_is_as_strict_as_sparkposts_unless_told_otherwise(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        limits = (await served.control(esp="smtp", calm=True))["smtp"]
+        assert (limits["mails_per_connection"], limits["idle_s"], limits["connections"]) == (100, 60, 0)
+        await talk.begin()
+        codes = [(await talk.send())[0] for _ in range(100)]
+        assert set(codes) == {250}
+        assert await talk.say("MAIL FROM:<me@brand.test>") == 421
+
+    talk_through(tmp_path, scenario)
+
+
+def test_a_relay_takes_so_many_connections_at_once(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        await talk.begin()
+        async with talking(served) as second:
+            assert (await second.hear())[0] == 220
+            async with talking(served) as third:
+                assert (await third.hear())[0] == 421
+                assert await third.reader.read() == b""
+            assert await second.say("QUIT") == 221
+            assert await second.reader.read() == b""
+        async with talking(served) as fourth:
+            assert (await fourth.hear())[0] == 220
+
+    talk_through(tmp_path, scenario, connections=2)
+
+
+def test_a_relay_hangs_up_on_who_says_nothing_for_long(tmp_path: Path) -> None:
+    async def scenario(served: Served, talk: Talk) -> None:
+        await talk.begin()
+        assert (await talk.hear())[0] == 421
+        assert await talk.reader.read() == b""
+
+    talk_through(tmp_path, scenario, idle_s=0.2)
+
+
+def test_a_rate_throttles_at_the_sender_command(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serving(tmp_path, lambda: 1_800_000_000.0, smtp={"requests_per_s": 1}) as served, talking(served) as talk:
+            await talk.begin()
+            codes = []
+            for _ in range(3):
+                codes += [await talk.say("MAIL FROM:<me@brand.test>"), await talk.say("RSET")]
+            assert codes == [250, 250, 454, 250, 454, 250]
+
+    asyncio.run(run())
 
 
 def test_a_reset_before_the_content_comes_at_the_first_word_of_the_mail(tmp_path: Path) -> None:

@@ -211,3 +211,68 @@ def test_a_mail_is_read_back_whole() -> None:
     for header in (("To", "A <a@x.test>"), ("Cc", "c@x.test"), ("Reply-To", "r@brand.test"), ("X-A", "v")):
         assert header in mail.headers
     assert [(part.name, part.size_bytes) for part in mail.attachments] == [("a.txt", 2)]
+
+
+def row(**values: str) -> list[dict[str, str]]:
+    return [{"field": name, "value": value} for name, value in values.items()]
+
+
+def merged(*rows: Any, **more: Any) -> dict[str, Any]:
+    """A message for each row, as the SDKs ask for them."""
+    to = [{"emailAddress": "%%DeliveryAddress%%", "friendlyName": "%%RecipientName%%"}]
+    words = {"subject": "For %%name%%", "textBody": "Hi %%Name%% from %%Brand%%%%Nobody%%", "htmlBody": ""}
+    data = {"perMessage": list(rows), "global": row(Brand="Acme")}
+    return message(to=to, **words, mergeData=data, **more)
+
+
+def test_a_merge_is_a_mail_for_each_row() -> None:
+    request = [merged(row(DeliveryAddress="a@x.test", RecipientName="Ann", Name="%%Brand%%"), row(DeliveryAddress="b@x.test")), message()]
+    answer = send(*request)
+    assert reply_of(answer)["ErrorCode"] == "Success"
+    assert [(mail.recipient, mail.item) for mail in answer.accepted][:2] == [("a@x.test", 0), ("b@x.test", 1)]
+    assert len(answer.accepted) == 3
+    body = orjson.dumps({"messages": request})
+    first, second = (Fake().mail(body, item) for item in (0, 1))
+    assert (first.subject, first.text, dict(first.headers)["To"]) == ("For %%Brand%%", "Hi %%Brand%% from Acme", "Ann <a@x.test>")
+    assert (second.subject, second.text, dict(second.headers)["To"]) == ("For ", "Hi  from Acme", "b@x.test")
+    assert Fake().mail(body, 2).subject == message()["subject"]
+
+
+def test_a_bad_row_costs_itself_only() -> None:
+    answer = send(merged(row(DeliveryAddress="a@x.test"), row(DeliveryAddress="nonsense"), row(DeliveryAddress="c@x.test")))
+    assert [(mail.recipient, mail.item) for mail in answer.accepted] == [("a@x.test", 0), ("c@x.test", 2)]
+    (failed,) = reply_of(answer)["MessageResults"]
+    assert [one["EmailAddress"] for one in failed["AddressResults"]] == ["nonsense"]
+
+
+def test_a_merge_has_fifty_rows_with_a_recipient_each() -> None:
+    rows = [row(DeliveryAddress=f"u{n}@x.test") for n in range(51)]
+    assert len(send(merged(*rows[:50])).accepted) == 50
+    assert_refused(send(message(), merged(*rows)), "TooManyRecipients")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"perMessage": [[{"field": "Name", "value": "Ann"}]]},
+        {"perMessage": [[{"field": "DeliveryAddress"}]]},
+        {"perMessage": [{"DeliveryAddress": "a@x.test"}]},
+        {"perMessage": "rows"},
+        {"perMessage": [[{"field": "DeliveryAddress", "value": 5}]]},
+        {"global": "Acme"},
+        [],
+        "x",
+    ],
+)
+def test_merge_data_that_is_none_is_invalid(data: Any) -> None:
+    broken = message() | {"mergeData": data}
+    if data:
+        assert_failed(broken, "InvalidMergeData")
+    else:
+        assert len(send(broken).accepted) == 1
+
+
+def test_a_merge_of_bad_rows_only_reaches_nobody() -> None:
+    answer = send(merged(row(DeliveryAddress="nonsense")))
+    assert list(answer.accepted) == []
+    assert reply_of(answer)["MessageResults"][0]["ErrorCode"] == "NoValidRecipients"

@@ -106,6 +106,13 @@ def test_a_key_without_the_permission_is_403_and_a_used_up_quota_420_for_all_of_
         (transmission(options={"transactional": "true"}), "1300"),
         (transmission(metadata=[1]), "1300"),
         (transmission(to("a@x.test", tags="news")), "1300"),
+        (transmission(to("a@x.test", tags=["t"] * 11)), "1301"),
+        (transmission(to("a@x.test", substitution_data={"n": [{"m": 2**31}]})), "1300"),
+        (transmission(metadata={"n": -(2**31) - 1}), "1300"),
+        (transmission(options={"sandbox": True}), "2106"),
+        (transmission(options={"start_time": "soon"}), "1300"),
+        (transmission(options={"start_time": 1_800_000_000}), "1300"),
+        (transmission(options={"start_time": "2027-01-18T08:00:01+00:00"}), "1301"),
         (transmission(campaign_id="c" * 65), "1301"),
         (transmission(description="d" * 1025), "1301"),
         (transmission(content={"template_id": "t"}), "1603"),
@@ -125,6 +132,13 @@ def test_a_transmission_that_is_wrong_is_refused_whole(body: dict[str, Any], cod
     assert_refused(post(body), 422, code)
 
 
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    labels = {"campaign_id": "c" * 64, "description": "d" * 1024, "options": {"start_time": "2027-01-18T08:00:00+00:00", "sandbox": False}}
+    numbers = {"n": 2**31 - 1, "m": -(2**31), "big": 1e300, "yes": True}
+    assert post(transmission(to("a@x.test", tags=["t"] * 10, substitution_data=numbers), **labels)).status == 200
+    assert post(transmission(options={"start_time": "now"})).status == 200
+
+
 def test_a_recipient_brings_100_kilobytes_of_substitution_data() -> None:
     assert post(transmission(to("a@x.test", substitution_data={"x": "y" * 102_000}))).status == 200
     assert_refused(post(transmission(to("b@x.test"), to("a@x.test", substitution_data={"x": "y" * 102_400}))), 422, "2002")
@@ -135,6 +149,11 @@ def test_metadata_has_10_kilobytes_merged() -> None:
     assert post(transmission(to("a@x.test", metadata={"x": "y" * 10_000}))).status == 200
     assert_refused(post(transmission(to("a@x.test", metadata={"x": "y" * 10_240}))), 422, "2007")
     assert_refused(post(transmission(to("a@x.test", metadata={"x": "y" * 6_000}), metadata={"z": "y" * 6_000})), 422, "2007")
+
+
+def test_a_request_is_300_megabytes_at_most() -> None:
+    assert fake().max_body_bytes == 300 * 1024 * 1024
+    assert fake().refuse(413).status == 413
 
 
 def test_content_has_20_megabytes() -> None:
