@@ -21,6 +21,7 @@ from mail.account import Account
 from mail.callback import Callback
 from mail.errors import BadCallback
 from mail.outcome import NoReply, Reply
+from tests.esp.belief import is_believed
 
 HOST = "sns.eu-west-1.amazonaws.com"
 URL = f"https://{HOST}/SimpleNotificationService-1.pem"
@@ -155,13 +156,13 @@ def envelope(signer: Authority, version: str = "1", **changes: Any) -> dict[str,
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("subject", ["Amazon SES Email Event Notification", "absent", None])
 def test_what_sns_signed_is_believed(certificates: Certificates, leaf: Authority, version: str, subject: str | None) -> None:
-    verify_envelope(envelope(leaf, version, Subject=subject), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf, version, Subject=subject), TOPIC, certificates)
 
 
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
 def test_confirmations_are_signed_over_other_fields(certificates: Certificates, leaf: Authority, kind: str) -> None:
     good = envelope(leaf, Type=kind, Token="t", SubscribeURL="https://sns.eu-west-1.amazonaws.com/?x", Subject="absent")
-    verify_envelope(good, TOPIC, certificates)
+    assert is_believed(verify_envelope, good, TOPIC, certificates)
     with pytest.raises(BadCallback):
         verify_envelope(good | {"SubscribeURL": "https://evil.test/"}, TOPIC, certificates)
 
@@ -242,14 +243,14 @@ def test_the_issuer_is_fetched_from_amazons_host_only(certificates: Certificates
 
 def test_issuers_may_come_with_the_leaf(certificates: Certificates, web: Web, leaf: Authority, middle: Authority) -> None:
     web.pages = {URL: leaf.pem + middle.pem}
-    verify_envelope(envelope(leaf), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
 
 
 def test_a_certificate_is_fetched_once_and_anew_when_it_has_ended(web: Web, roots: Path, leaf: Authority) -> None:
     now = [NOW.timestamp()]
     certificates = Certificates(HOST, roots, web.fetch, lambda: now[0])
     for _ in range(3):
-        verify_envelope(envelope(leaf), TOPIC, certificates)
+        assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
     assert web.asked == [URL, ISSUER_URL]
     now[0] += 400 * 86_400
     with pytest.raises(BadCallback):
@@ -261,7 +262,7 @@ def test_only_a_few_certificates_are_kept(certificates: Certificates, web: Web, 
     for n in range(40):
         url = f"https://{HOST}/{n}.pem"
         web.pages[url] = leaf.pem + middle.pem
-        verify_envelope(envelope(leaf, SigningCertURL=url), TOPIC, certificates)
+        assert is_believed(verify_envelope, envelope(leaf, SigningCertURL=url), TOPIC, certificates)
     assert len(certificates._known) <= 16
 
 
@@ -295,7 +296,7 @@ def test_a_certificate_that_is_not_sns_own_is_refused(
 def test_regions_of_their_own_sign_in_their_own_name(certificates: Certificates, web: Web, middle: Authority, name: str) -> None:
     regional = Authority(name, middle, names=(name,))
     web.pages[URL] = regional.pem + middle.pem
-    verify_envelope(envelope(regional), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(regional), TOPIC, certificates)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_a_root_of_the_operators_own_may_be_made_by_hand(tmp_path: Path) -> None
     url = "https://localhost:8443/cert.pem"
     web.pages = {url: signer.pem}
     certificates = Certificates("localhost", path, web.fetch, NOW.timestamp, is_private=True)
-    verify_envelope(envelope(signer, SigningCertURL=url), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(signer, SigningCertURL=url), TOPIC, certificates)
     stranger = Authority("anything", Authority("Test root", is_authority=True, is_bare=True), is_bare=True)
     web.pages = {"https://localhost:8443/2.pem": stranger.pem}
     with pytest.raises(BadCallback, match="chain"):
@@ -339,7 +340,7 @@ def test_a_certificate_may_be_the_trusted_root_itself(tmp_path: Path) -> None:
     path.write_bytes(own.pem)
     web = Web()
     web.pages = {URL: own.pem}
-    verify_envelope(envelope(own), TOPIC, Certificates(HOST, path, web.fetch, NOW.timestamp, is_private=True))
+    assert is_believed(verify_envelope, envelope(own), TOPIC, Certificates(HOST, path, web.fetch, NOW.timestamp, is_private=True))
 
 
 def test_the_public_roots_can_be_read(leaf: Authority, web: Web) -> None:
@@ -355,15 +356,15 @@ def ses(web: Web, **credentials: str) -> Esp:
 def test_an_account_with_a_topic_takes_its_envelopes_only(web: Web, roots: Path, leaf: Authority) -> None:
     esp = ses(web, topic_arn=TOPIC, trust_root=str(roots))
     good = envelope(leaf)
-    esp.verify(Callback({}, None, good))
-    esp.verify(Callback({}, json.dumps([good, good]).encode(), [good, good]))
+    assert is_believed(esp.verify, Callback({}, None, good))
+    assert is_believed(esp.verify, Callback({}, json.dumps([good, good]).encode(), [good, good]))
     for body in ([good, good | {"Message": "forged"}], [], {"eventType": "Send"}, [good, {"eventType": "Send"}]):
         with pytest.raises(BadCallback):
             esp.verify(Callback({}, None, body))
 
 
 def test_an_account_without_a_topic_takes_everything(web: Web) -> None:
-    ses(web).verify(Callback({}, None, {"eventType": "Send"}))
+    assert is_believed(ses(web).verify, Callback({}, None, {"eventType": "Send"}))
     assert web.asked == []
 
 
