@@ -186,7 +186,7 @@ class EventBooks:
         rejections: list[Rejection] = []
         deliveries: set[Window] = set()
         asked: list[Suppression] = []
-        for job, _, arrivals in cases:
+        for job, attempts, arrivals in cases:
             for a in arrivals:
                 provider, address = a.event.provider, a.recipient or job.recipient.lower()
                 if a.event.type is EventType.DELIVERED:
@@ -195,7 +195,8 @@ class EventBooks:
                     window = suppressions.window_of(provider, a.account_tenant, a.at)
                     rejections.append(Rejection(window, job.tenant, address, a.at))
                 elif reason := event_rules.reason_to_suppress(a.event):
-                    asked.append(Suppression(address, job.tenant, reason, f"{provider}/{a.account_tenant}", a.at))
+                    cohort_id = attempts[a.attempt_id].cohort_id if a.event.type is EventType.UNSUBSCRIBED else None
+                    asked.append(Suppression(address, job.tenant, reason, f"{provider}/{a.account_tenant}", a.at, cohort_id))
         suppressions.insert(cursor, asked)
         return suppressions.judge(cursor, rejections, deliveries)
 

@@ -50,8 +50,10 @@ SELECT count(*) FROM email_payload_bodies b WHERE b.hash = ANY(%(hashes)s::bytea
 -- Suppressions outlive the person's data as a hash, or the next import would write to somebody who asked for silence.
 WITH gone AS (
     DELETE FROM suppressions s WHERE s.address = %(address)s::text
-    RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until
+    RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until, s.stream, s.is_global
 )
-INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at)
-SELECT sha256(convert_to(g.address, 'UTF8')), g.tenant, g.reason, g.source, g.at FROM gone g WHERE g.until IS NULL OR g.until > now()
-ON CONFLICT (hash, tenant, reason) DO UPDATE SET at = least(f.at, excluded.at)
+INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at, stream, is_global)
+SELECT sha256(convert_to(g.address, 'UTF8')), g.tenant, g.reason, g.source, g.at, g.stream, g.is_global
+FROM gone g WHERE g.until IS NULL OR g.until > now()
+ON CONFLICT (hash, tenant, reason) DO UPDATE
+SET at = least(f.at, excluded.at), stream = least(f.stream, excluded.stream), is_global = f.is_global OR excluded.is_global

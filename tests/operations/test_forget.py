@@ -98,6 +98,23 @@ def test_somebody_who_was_forgotten_still_gets_no_mail(world, console, ann):
     assert world.count("forgotten_suppressions") == 0
 
 
+def test_a_hash_stops_as_much_as_the_entry_did(world, console):
+    """For tenant 0 alone, for everybody, and an unsubscribe from what is not marketing."""
+    world.apply(event("complained", world.send("own@a.test")))
+    console.type("suppress", "add", "all@a.test")
+    world.apply(event("unsubscribed", world.send("shy@a.test", stream="transactional")))
+    for address in ("own@a.test", "all@a.test", "shy@a.test"):
+        console.type("forget", address, "--yes")
+    assert world.count("suppressions") == 0
+    jobs = [(f"{address}-{tenant}", address, tenant) for address in ("own@a.test", "all@a.test", "shy@a.test") for tenant in (0, 5)]
+    batch = letters_of(*(record_of(job_bytes(name, address, tenant=tenant)) for name, address, tenant in jobs))
+    for letter in batch.letters:
+        letter.is_marketing = True
+    opened = world.open(world.claim(), batch)
+    sent = [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened]
+    assert sent == ["own@a.test-5", "shy@a.test-0", "shy@a.test-5"]
+
+
 def test_the_audit_log_tells_who_was_forgotten_by_hash_and_what_was_done(world, console, ann):
     console.type("forget", "ann@a.test", "--yes")
     (row,) = world.rows("SELECT action, subject, details, actor FROM audit_log")
