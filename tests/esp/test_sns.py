@@ -318,6 +318,31 @@ def test_no_certificate_is_a_refusal_but_no_answer_is_tried_again(
         verify_envelope(envelope(leaf), TOPIC, certificates)
 
 
+def test_a_host_that_gives_no_answer_is_left_in_peace_for_a_while_and_longer_each_time(roots: Path, web: Web, leaf: Authority) -> None:
+    now_s, good = NOW.timestamp(), web.pages[URL]
+    certificates = Certificates(HOST, roots, web.fetch, lambda: now_s)
+    web.pages[URL] = NoReply(False, "no route")
+    asked = []
+    for _ in range(40):
+        with pytest.raises(ConnectionError):
+            verify_envelope(envelope(leaf), TOPIC, certificates)
+        asked.append(len(web.asked))
+        now_s += 5.0
+    assert asked[:8] == [1, 2, 2, 3, 3, 3, 3, 4], "after 5, 10, 20 seconds"
+    assert asked[-1] == 7, "then once a minute"
+    web.pages[URL] = good
+    now_s += 60.0
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
+
+
+def test_an_answer_that_is_no_certificate_keeps_nobody_from_asking(certificates: Certificates, web: Web, leaf: Authority) -> None:
+    other = URL.replace("-1.pem", "-2.pem")
+    web.pages[other] = Reply(503, {}, b"")
+    with pytest.raises(ConnectionError):
+        verify_envelope(envelope(leaf, SigningCertURL=other), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
+
+
 def test_a_root_of_the_operators_own_may_be_made_by_hand(tmp_path: Path) -> None:
     root = Authority("Test root", is_authority=True, is_bare=True)
     signer = Authority("anything", root, is_bare=True)
