@@ -6,9 +6,7 @@ The streams are what each ESP documents its callbacks to be (esp/examples), read
 import itertools
 import json
 import random
-import tomllib
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,11 +17,9 @@ from mail.account import Account
 from mail.event import EventType
 from mail.ids import wire_id
 from tests.workers.event_world import SENT_AT, arrival_of, event
+from tests.workers.genuine import ESPS, STANZAS, examples_of
 from workers.callbacks import Mailbag
 
-ROOT = Path(__file__).resolve().parents[2]
-STANZAS = tomllib.loads((ROOT / "config" / "esps.toml").read_text())
-ESPS = [name for name, stanza in STANZAS.items() if stanza.get("callbacks", True)]
 SHORT, ORDERS = 5, 200
 ANSWERS = ["accepted", "open", "unknown", "throttled"]
 
@@ -37,9 +33,8 @@ def listener_of(provider):
 
 def recording(provider):
     """All documented callbacks of an ESP as events for one mail: recipient and attempt are put in later. They begin when it was sent."""
-    path = ROOT / "esp" / "examples" / f"{provider}.json"
     listener, found = listener_of(provider), {}
-    for example in json.loads(path.read_text())["callbacks"]:
+    for example in examples_of(provider):
         text = json.dumps(example["body"]).replace("WIRE", wire_id("01900000-0000-7000-8000-000000000001"))
         for one in listener.parse_events(json.loads(text)):
             found.setdefault((one.event_id, one.type, one.at), one)
