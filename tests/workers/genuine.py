@@ -9,6 +9,7 @@ from pathlib import Path
 
 from esp import base as esp_base
 from esp.ses import Esp as Ses
+from esp.sns import Certificates
 from mail.account import Account
 from mail.ids import wire_id
 from sandbox.fakes import callbacks
@@ -136,17 +137,16 @@ class BySns(Documented):
         self._leaf = Authority("sns.amazonaws.com", middle, names=("sns.amazonaws.com",), issuer_url=ISSUER_URL)
         self.web = Web()
         self.web.pages = {URL: self._leaf.pem, ISSUER_URL: middle.der}
-        self._root = root
+        self._root, self._esp = root, None
+        self.now_s = NOW.timestamp()
 
     def listener_of(self, account):
         """The product's own reader, but for where certificates come from."""
-        from esp.sns import Certificates
-
-        esp = Ses(account)
-        path = self.roots
-        path.write_bytes(self._root.pem)
-        esp.__dict__["_certificates"] = Certificates(HOST, path, self.web.fetch, NOW.timestamp)
-        return esp
+        if self._esp is None:
+            self.roots.write_bytes(self._root.pem)
+            self._esp = Ses(account)
+            self._esp.__dict__["_certificates"] = Certificates(HOST, self.roots, self.web.fetch, lambda: self.now_s)
+        return self._esp
 
     def prove(self, body):
         if "Type" in body:

@@ -151,6 +151,7 @@ def test_while_snss_certificate_cannot_be_fetched_its_callbacks_wait_and_no_othe
     assert (world.status(sent), world.status(other)) == ("sent", "complained")
     assert dead_letters(world) == []
     ses.web.pages = pages
+    ses.now_s += 60.0
     loop.now_s += 60.0
     loop.turn()
     assert world.status(sent) == "complained"
