@@ -1,7 +1,7 @@
 -- Forgetting a person: what is known of an address is taken out of every table.
 
 -- name: find_persons_jobs
-SELECT j.id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
+SELECT j.id, j.tenant_id, j.job_id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
 
 -- name: blank_jobs
 -- The rows stay, so that sums stay true; nothing in them tells who it was. What still waited is cancelled.
@@ -32,6 +32,16 @@ DELETE FROM rejections r WHERE r.address = %(address)s::text
 DELETE FROM dead_letters d
 WHERE d.row_id = ANY(%(ids)s::uuid[]) OR position(%(address)s::text IN lower(encode(d.value, 'escape'))) > 0
    OR position(%(address)s::text IN lower(d.error)) > 0
+RETURNING d.id
+
+-- name: lock_outbox
+-- A page of what is not published yet.
+SELECT o.id, o.topic, o.keys, o.values FROM outbox o
+WHERE %(after)s::uuid IS NULL OR o.id > %(after)s::uuid
+ORDER BY o.id LIMIT %(limit)s::int FOR UPDATE
+
+-- name: replace_outbox
+UPDATE outbox o SET keys = %(keys)s::text[], values = %(values)s::text[] WHERE o.id = %(id)s::uuid
 
 -- name: erase_payloads
 -- The stored bytes of the jobs.
