@@ -8,10 +8,9 @@ from config.settings import Settings
 from db import erasure, replay
 from db.connection import Cursor
 from db.erasure import Erased, Traces
+from mail.ids import status_key
+from operations import redis_copies
 from operations.store import open_database
-from workers import status_board
-from workers.redis_link import ask_now
-from workers.status_board import Shown
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -65,6 +64,5 @@ def _erase_copies(settings: Settings, address: str, traces: Traces) -> int:
     def is_theirs(letter: str) -> bool:
         return erasure.is_about(letter, address, traces.dead_letters)
 
-    statuses = [Shown(*job) for job in traces.jobs]
-    name = settings.email_dead_letter_queue
-    return int(ask_now(settings.redis_url.reveal(), lambda client: status_board.erase(client, name, statuses, is_theirs)))
+    keys = [status_key(*job) for job in traces.jobs]
+    return redis_copies.erase(settings.redis_url.reveal(), keys, settings.email_dead_letter_queue, is_theirs)

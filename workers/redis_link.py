@@ -29,15 +29,6 @@ FIRST_REST_S, LONGEST_REST_S = 1.0, 30.0
 CLOSE_LIMIT_S = 1.0
 
 
-def ask_now(url: str, work: Work) -> Any:
-    """What the work returns, for an operator who waits for it. Raises ConnectionError where Redis does not do it."""
-    with connect(url) as client:
-        try:
-            return work(client)
-        except RedisError as error:
-            raise ConnectionError(f"Redis does not do it: {type(error).__name__}") from error
-
-
 class _Errand(NamedTuple):
     work: Work
     size_bytes: int

@@ -4,7 +4,7 @@ The rows are the truth; the board is written after their commit, may be behind, 
 backwards on it, in whatever order the processes write. Nothing here may raise into a worker's loop or make it wait.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import msgspec
 
 from db.outbox import Posting
 from mail.event import STATUS_RANK
+from mail.ids import status_key
 from workers.letter import Batch
 from workers.redis_link import Client, RedisLink
 
@@ -41,11 +42,11 @@ class Shown(NamedTuple):
 
     tenant: int
     job_id: str
-    status: str = ""
+    status: str
 
     @property
     def key(self) -> str:
-        return f"email:status:{self.tenant}:{self.job_id}"
+        return status_key(self.tenant, self.job_id)
 
 
 class StatusBoard:
@@ -85,24 +86,6 @@ class StatusBoard:
     def close(self) -> None:
         if self._link is not None:
             self._link.close()
-
-
-def erase(client: Client, dead_letters: str, statuses: Sequence[Shown], is_theirs: Callable[[str], bool]) -> int:
-    """Take somebody's statuses and dead letters off the board; returns how many there were. Raises what redis-py raises.
-
-    The list moves while it is read, so it is read again until nothing of theirs was found.
-    """
-    erased = 0
-    for start in range(0, len(statuses), KEYS_MOST):
-        erased += int(client.delete(*(each.key for each in statuses[start : start + KEYS_MOST])))
-    while removed := sum([_remove_letters(client, dead_letters, is_theirs, at) for at in range(0, DEAD_LETTERS_KEPT, LETTERS_MOST)]):
-        erased += removed
-    return erased
-
-
-def _remove_letters(client: Client, name: str, is_theirs: Callable[[str], bool], start: int) -> int:
-    page: Any = client.lrange(name, start, start + LETTERS_MOST - 1)
-    return sum([int(client.lrem(name, 0, letter)) for letter in page if is_theirs(letter.decode())])
 
 
 def shorten(text: str) -> str:
