@@ -185,6 +185,6 @@ def test_there_are_as_many_webhook_processes_as_the_settings_say():
 def test_the_metrics_page_tells_how_old_each_accounts_newest_event_is(world, loop):
     loop.put(bare(event("delivered", world.send())))
     loop.turn()
-    (sample,) = [s for s in ledger_gauges.read(world.database) if s.name == "email_webhook_watermark_seconds"]
+    (sample,) = [s for s in ledger_gauges.read(world.database, ()) if s.name == "email_webhook_watermark_seconds"]
     assert sample.labels == {"provider": "sendgrid", "tenant": "0"}
     assert sample.value > 0
