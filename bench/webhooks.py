@@ -76,7 +76,7 @@ class Idle:
     """What a role is given, where nobody watches it."""
 
     def __init__(self, settings: Settings):
-        self.settings, self.name, self.role, self.slot = settings, "webhook-0", "webhook", 0
+        self.settings, self.name, self.role, self.slot, self.incarnation_hint = settings, "webhook-0", "webhook", 0, 1
 
     def beat(self, stage: str, limit_s: float) -> None:
         pass

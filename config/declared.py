@@ -152,6 +152,9 @@ class Settings:
     )
     email_provider_primary: str = _route(kinds.IDENTIFIER, "", "First ESP where EMAIL_ROUTING=primary.")
     email_provider_fallback: str = _route(kinds.IDENTIFIER, "", "Second ESP where EMAIL_ROUTING=primary.")
+    mx_lookups: bool = _route(
+        kinds.TRUTH, False, "Look up mail exchangers, so that a domain hosted by a mailbox provider counts as that provider's."
+    )
     email_recipient_allowlist: tuple[str, ...] = _route(
         kinds.ALLOWLIST, (), "Staging guard: only these addresses and domains get mail; comma-separated."
     )

@@ -1,47 +1,111 @@
 """Forgetting a person: their address and all that was kept of their mail is taken out of every table, in one transaction.
 
 Rows of jobs and attempts stay, blank, so that sums stay true and an id is still known; suppressions stay as hashes. What lies in
-Kafka's topics goes by their retention.
+Kafka's topics goes by their retention. Copies outside the database are not for here: `Traces` says what to look for.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from db.connection import Cursor, bytes_array, fetch, uuid_array
+import msgspec
+
+from db import outbox
+from db.connection import Cursor, bytes_array, fetch, text_array, uuid_array
 from db.queries import sql
 
 # Some tables have no index by address, and nothing waits for this.
 _PATIENCE = "SET LOCAL statement_timeout = '30min'"
+_OUTBOX_PAGE = 100
 
 
 class Erased(NamedTuple):
-    """How many rows of each kind. `shared_bodies` are stored originals that other people's waiting mail still needs; they go with it."""
+    """How many rows of each kind; `outbox` counts what was not published yet, changed or taken out. `shared_bodies` are stored
+    originals that other people's waiting mail still needs; they go with it."""
 
     jobs: int
     events: int
     payloads: int
     dead_letters: int
     suppressions: int
+    outbox: int
     shared_bodies: int
 
 
-def forget(cursor: Cursor, address: str) -> Erased:
+class Traces(NamedTuple):
+    """By what copies elsewhere are known: jobs (tenant, job id), and ids of dead letters."""
+
+    jobs: Sequence[tuple[int, str]]
+    dead_letters: frozenset[str]
+
+
+def forget(cursor: Cursor, address: str) -> tuple[Erased, Traces]:
     """Erase an address (in lower case); mail to it that still waits is cancelled."""
     cursor.execute(_PATIENCE)
     of = {"address": address}
-    ids = [row[0] for row in fetch(cursor, sql("find_persons_jobs"), of)]
+    jobs = fetch(cursor, sql("find_persons_jobs"), of)
+    ids = [row[0] for row in jobs]
     bounds = {"ids": uuid_array(ids), "low": min(ids, default=None), "high": max(ids, default=None)}
     events = _run(cursor, "erase_tracking", bounds) + _run(cursor, "erase_others_tracking", of) + _run(cursor, "erase_unmatched", of)
     hashes = {bytes(row[0]) for row in fetch(cursor, sql("erase_payloads"), bounds)}
     bodies = {"hashes": bytes_array(sorted(hashes))}
     _run(cursor, "erase_bodies", bodies)
     shared = fetch(cursor, sql("count_shared_bodies"), bodies)[0][0]
-    dead_letters = _run(cursor, "erase_dead_letters", of | bounds)
+    dead_letters = frozenset(row[0] for row in fetch(cursor, sql("erase_dead_letters"), of | bounds))
     _run(cursor, "erase_rejections", of)
     suppressions = _run(cursor, "hash_suppressions", of)
     _run(cursor, "blank_attempts", bounds)
     _run(cursor, "blank_jobs", bounds)
-    return Erased(len(ids), events, len(hashes), dead_letters, suppressions, shared)
+    unpublished = _clean_outbox(cursor, address, dead_letters)
+    erased = Erased(len(ids), events, len(hashes), len(dead_letters), suppressions, unpublished, shared)
+    return erased, Traces([(tenant, job_id) for _, tenant, job_id in jobs], dead_letters)
+
+
+def is_about(text: str, address: str, dead_letters: frozenset[str]) -> bool:
+    """Is this event or dead letter, as it is published, about that person? Bytes that are spelled in base64 are read too."""
+    if address in text.lower():
+        return True
+    letter: dict[str, Any] = msgspec.json.decode(text)
+    if letter.get("id") in dead_letters:
+        return True
+    if letter.get("encoding") != "base64":
+        return False
+    try:
+        return address.encode() in base64.b64decode(letter["value"]).lower()
+    except (KeyError, TypeError, binascii.Error):
+        return False
+
+
+def blanked(text: str, address: str) -> str | None:
+    """An event without its recipient: what happened to the job is still told. None where the person is in more of it than that."""
+    event: dict[str, Any] = msgspec.json.decode(text)
+    if str(event.get("recipient", "")).lower() != address:
+        return None
+    rest = msgspec.json.encode(event | {"recipient": ""}).decode()
+    return None if address in rest.lower() else rest
+
+
+def _clean_outbox(cursor: Cursor, address: str, dead_letters: frozenset[str]) -> int:
+    """Returns how many events and dead letters were changed or taken out. The outbox is nearly always empty."""
+    after, touched = None, 0
+    while page := fetch(cursor, sql("lock_outbox"), {"after": after, "limit": _OUTBOX_PAGE}):
+        for id_, _, keys, values in page:
+            after = id_
+            theirs = [is_about(value, address, dead_letters) for value in values]
+            if any(theirs):
+                touched += sum(theirs)
+                kept = [(k, blanked(v, address) if mine else v) for k, v, mine in zip(keys, values, theirs, strict=True)]
+                _replace(cursor, id_, [(k, v) for k, v in kept if v is not None])
+    return touched
+
+
+def _replace(cursor: Cursor, id_: str, pairs: Sequence[tuple[str | None, str]]) -> None:
+    if pairs:
+        keys, values = zip(*pairs, strict=True)
+        cursor.execute(sql("replace_outbox"), {"id": id_, "keys": text_array(keys), "values": text_array(values)})
+    else:
+        outbox.delete(cursor, [id_])
 
 
 def _run(cursor: Cursor, name: str, values: Mapping[str, object]) -> int:

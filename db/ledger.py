@@ -323,14 +323,6 @@ def insert_cohorts(cursor: Cursor, cohorts: Sequence[tuple[str, int, str, int]])
     cursor.execute(sql("insert_cohorts"), values)
 
 
-def find_suppressions(cursor: Cursor, addresses: Sequence[str]) -> dict[str, list[tuple[int, str]]]:
-    """For each lower-case address that must not get mail: the tenants (0 = all) and reasons."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for address, tenant, reason in fetch(cursor, sql("find_suppressions"), {"addresses": text_array(addresses)}):
-        found.setdefault(address, []).append((tenant, reason))
-    return found
-
-
 def _columns(rows: Sequence[tuple[Any, ...]]) -> Any:
     """The same named tuple, but of columns: cheaper than a comprehension for each of them."""
     kind: Any = type(rows[0])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from db.connection import Cursor, fetch, flag_array, number_array, text_array, time_array
+from db.connection import Cursor, fetch, flag_array, number_array, text_array, time_array, uuid_array
 from db.queries import sql
 
 WINDOW_S, MASS = 600, 20
@@ -34,13 +34,24 @@ class Rejection(NamedTuple):
 
 
 class Suppression(NamedTuple):
-    """`source` is "<provider>/<account's tenant>", or who put it there; `at` when it happened."""
+    """`source` is "<provider>/<account's tenant>", `at` when it happened. `cohort_id` is the mail's, for an unsubscribe, since that
+    speaks of the stream in which it was made (None = of all mail)."""
 
     address: str
     tenant: int
     reason: str
     source: str
     at: datetime
+    cohort_id: str | None = None
+
+
+class Stop(NamedTuple):
+    """Why an address gets no mail of a tenant, or of nobody (`is_global`). `stream` is an unsubscribe's ("" = not known)."""
+
+    tenant: int
+    reason: str
+    stream: str
+    is_global: bool
 
 
 class Listed(NamedTuple):
@@ -50,6 +61,8 @@ class Listed(NamedTuple):
     source: str
     at: datetime
     until: datetime | None
+    stream: str
+    is_global: bool
 
 
 def window_of(provider: str, account_tenant: int, at: datetime) -> Window:
@@ -57,23 +70,26 @@ def window_of(provider: str, account_tenant: int, at: datetime) -> Window:
     return Window(provider, account_tenant, int(at.timestamp()) // WINDOW_S * WINDOW_S)
 
 
-def insert(cursor: Cursor, suppressions: Iterable[Suppression]) -> None:
+def find_stops(cursor: Cursor, addresses: Sequence[str]) -> dict[str, list[Stop]]:
+    """For each lower-case address that must not get some mail: why, and whose."""
+    found: dict[str, list[Stop]] = {}
+    for address, *stop in fetch(cursor, sql("find_suppressions"), {"addresses": text_array(addresses)}):
+        found.setdefault(address, []).append(Stop(*stop))
+    return found
+
+
+def insert(cursor: Cursor, suppressions: Sequence[Suppression]) -> None:
     """Put addresses on the list; of several events for the same, the earliest counts."""
-    earliest: dict[tuple[str, int, str], Suppression] = {}
-    for s in suppressions:
-        key = (s.address, s.tenant, s.reason)
-        earliest[key] = min(earliest.get(key, s), s, key=lambda one: (one.at, one.source))
-    if not earliest:
-        return
-    rows = list(earliest.values())
-    values = {
-        "addresses": text_array([s.address for s in rows]),
-        "tenants": number_array([s.tenant for s in rows]),
-        "reasons": text_array([s.reason for s in rows]),
-        "sources": text_array([s.source for s in rows]),
-        "moments": time_array([s.at for s in rows]),
-    }
-    cursor.execute(sql("insert_suppressions"), values)
+    if suppressions:
+        values = {
+            "addresses": text_array([s.address for s in suppressions]),
+            "tenants": number_array([s.tenant for s in suppressions]),
+            "reasons": text_array([s.reason for s in suppressions]),
+            "sources": text_array([s.source for s in suppressions]),
+            "moments": time_array([s.at for s in suppressions]),
+            "cohorts": uuid_array([s.cohort_id for s in suppressions]),
+        }
+        cursor.execute(sql("insert_suppressions"), values)
 
 
 def judge(cursor: Cursor, rejections: Sequence[Rejection], deliveries: Iterable[Window]) -> list[Window]:
@@ -111,10 +127,10 @@ def count(cursor: Cursor) -> list[tuple[str, str, int]]:
     return [(reason, source, number) for reason, source, number in fetch(cursor, sql("count_suppressions"), {})]
 
 
-def add(cursor: Cursor, address: str, tenant: int, reason: str, source: str, until: datetime | None) -> None:
-    """Put one address on the list by hand."""
-    values = {"address": address, "tenant": tenant, "reason": reason, "source": source, "until": until}
-    cursor.execute(sql("add_suppression"), values)
+def add(cursor: Cursor, address: str, tenant: int | None, reason: str, source: str, until: datetime | None) -> bool:
+    """Put one address on the list by hand, for a tenant or (None) for everybody; False where an entry for everybody is there."""
+    values = {"address": address, "tenant": tenant or 0, "reason": reason, "source": source, "until": until, "is_global": tenant is None}
+    return bool(fetch(cursor, sql("add_suppression"), values))
 
 
 def remove(cursor: Cursor, address: str, tenant: int | None, reason: str | None) -> list[str]:

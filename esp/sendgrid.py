@@ -14,7 +14,7 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -52,6 +52,7 @@ _TO = re.compile(r"personalizations[.\[][0-9]+\]?\.to\b(?:[.\[]([0-9]+))?")
 
 _PROVIDER = "sendgrid"
 _SIGNATURE, _TIMESTAMP = "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"
+_ECDSA = ec.ECDSA(SHA256())
 # SendGrid repeats a callback for 24 hours, and nobody documents whether it is signed anew for that. Within the window a replay
 # changes nothing, since each event meets its own row.
 REPLAY_WINDOW_S = 25 * 3600.0
@@ -160,10 +161,15 @@ class Esp:
             raise BadCallback("the body came parsed: its signature can only be checked over the raw text")
         try:
             signed = timestamp.encode() + callback.raw
-            _read_key(self._public_key).verify(b64decode(signature.encode(), validate=True), signed, ec.ECDSA(SHA256()))
+            self._key.verify(b64decode(signature.encode(), validate=True), signed, _ECDSA)
         except (InvalidSignature, binascii.Error, UnicodeEncodeError):
             raise BadCallback("the callback's signature is wrong") from None
         _refuse_replay(timestamp, callback.received_at_s)
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePublicKey:
+        """Read once; a key that is none is refused each time."""
+        return _read_key(self._public_key)
 
     def parse_events(self, document: Any) -> list[Event]:
         return [event for fields in events.items(document, _PROVIDER) if (event := _event(fields))]

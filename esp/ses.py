@@ -33,6 +33,7 @@ LIMITS = base.Limits(
     message_bytes=28_000_000,  # SES takes 40 MB of MIME, which travels in base64 once more
     idle_s=20.0,
 )
+CERTIFICATE_LIMIT_S = 5.0  # the webhook worker waits for it
 _SEND, _SEND_BULK, _ACCOUNT = "/v2/email/outbound-emails", "/v2/email/outbound-bulk-emails", "/v2/email/account"
 _Json = dict[str, Any]
 _Judgement = tuple[Verdict, Blame]
@@ -173,9 +174,8 @@ class Esp:
         region, own_root = self._given["region"], self._given.get("trust_root")
         host = self._given.get("cert_host") or f"sns.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
         authorities = Path(own_root) if own_root else PUBLIC_AUTHORITIES
-        return Certificates(
-            host, authorities, self._fetch_certificate or partial(fetch, authorities=authorities), self._now, bool(own_root)
-        )
+        get = self._fetch_certificate or partial(fetch, authorities=authorities, limit_s=CERTIFICATE_LIMIT_S)
+        return Certificates(host, authorities, get, self._now, bool(own_root))
 
     def _one(self, message: Message) -> Request:
         return self._request(_SEND, ses_content.encode_one(message, self._configuration_set), (message,))

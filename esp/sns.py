@@ -43,6 +43,8 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", r
 _MOST_CERTIFICATES = 16
 _MOST_BYTES = 64 * 1024
 _MOST_ISSUERS = 3
+# Whoever verifies waits for the answer: a host that gives none is not asked again at once.
+_FIRST_REST_S, _LONGEST_REST_S = 5.0, 60.0
 _ISSUER_HOST = ".amazontrust.com"
 # Leaves are issued to sns.amazonaws.com or, in regions that are opted in to, sns-signing.<region>…; China and GovCloud have
 # names of their own (aws-sdk-java-v2, SnsHostProvider, 2026-11).
@@ -63,6 +65,7 @@ class Certificates:
         self._now = now
         self._is_private = is_private
         self._known: dict[str, tuple[RSAPublicKey, datetime]] = {}
+        self._rest_s, self._rests_until_s = _FIRST_REST_S, 0.0
 
     def key_of(self, url: str) -> RSAPublicKey:
         """Raises BadCallback where the certificate cannot be believed, ConnectionError where it cannot be had now."""
@@ -103,13 +106,24 @@ class Certificates:
             raise BadCallback("SigningCertURL: is on another host than SNS'")
 
     def _get(self, url: str) -> bytes:
-        answer = self._fetch(url)
+        answer = self._ask(url)
         if isinstance(answer, Reply) and answer.status == 200 and len(answer.body) <= _MOST_BYTES:
             return answer.body
         if isinstance(answer, Reply) and answer.status < 500 and answer.status != 429:
             raise BadCallback(f"SigningCertURL: there is no certificate (HTTP {answer.status})")
         why = answer.error if isinstance(answer, NoReply) else f"HTTP {answer.status}"
         raise ConnectionError(f"the certificate of SNS cannot be fetched now: {why}")
+
+    def _ask(self, url: str) -> Reply | NoReply:
+        if self._now() < self._rests_until_s:
+            raise ConnectionError("the certificate of SNS cannot be fetched now: there was no answer a moment ago")
+        answer = self._fetch(url)
+        if isinstance(answer, NoReply):
+            self._rests_until_s = self._now() + self._rest_s
+            self._rest_s = min(self._rest_s * 2, _LONGEST_REST_S)
+        else:
+            self._rest_s = _FIRST_REST_S
+        return answer
 
     def _check_chain(self, leaf: x509.Certificate, others: list[x509.Certificate], now: datetime) -> None:
         is_pinned = self._is_private and leaf in self._roots and leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc

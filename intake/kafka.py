@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -80,6 +80,7 @@ class KafkaSource:
         self._owned: dict[_Partition, Offsets] = {}
         self._set_aside: deque[Message] = deque()
         self._paused: set[_Partition] = set()
+        self._held: frozenset[str] = frozenset()
         self._must_commit_again = False
         self._fatal: KafkaError | None = None
         self._troubles: set[int] = set()
@@ -110,7 +111,7 @@ class KafkaSource:
             return []
         deadline_s = self._clock() + timeout_s
         while True:
-            self._resume()
+            self._go_on()
             left_s = deadline_s - self._clock()
             records = self._accept(self._fetch(limit, max(0.0, min(SLICE_S, left_s))))
             self._commit_again()
@@ -131,11 +132,15 @@ class KafkaSource:
 
     def keep_alive(self) -> None:
         """Pauses everything and tells the group that this member lives; the next poll goes on."""
-        self._pause()
+        self._pause(self._owned)
         message = self._ask(lambda: self._consumer.poll(0))
         if message is not None:
             self._set_aside.append(message)
         self._raise_fatal()
+
+    def hold(self, topics: Collection[str]) -> None:
+        """Takes no records of these topics, and of all others, from the next poll on; theirs wait in Kafka."""
+        self._held = frozenset(topics)
 
     def lag(self) -> dict[_Partition, int]:
         """Records that wait behind what is handled, per owned partition; only what is known without asking a broker."""
@@ -199,16 +204,16 @@ class KafkaSource:
         topic, partition, offset = _place_of(message)
         return Record(message.value(), self._subscription.lane_of(topic), topic, partition, offset, received_at_s=_time_of(message))
 
-    def _pause(self) -> None:
-        names = self._owned.keys() - self._paused
-        if names:
-            self._consumer.pause([TopicPartition(*name) for name in names])
-            self._paused |= names
+    def _pause(self, names: Iterable[_Partition]) -> None:
+        if new := set(names) - self._paused:
+            self._consumer.pause([TopicPartition(*name) for name in new])
+            self._paused |= new
 
-    def _resume(self) -> None:
+    def _go_on(self) -> None:
         """A partition that was taken away while paused comes back paused (2.16.1, seen 2026-11), so it is not forgotten here."""
-        names = self._paused & self._owned.keys()
-        if names:
+        held = {name for name in self._owned if name[0] in self._held} if self._held else set()
+        self._pause(held)
+        if names := (self._paused & self._owned.keys()) - held:
             self._consumer.resume([TopicPartition(*name) for name in names])
             self._paused -= names
 

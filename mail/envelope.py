@@ -54,16 +54,24 @@ def _headers(given: Any) -> dict[str, str]:
         return {}
     if not isinstance(given, dict) or len(given) > MAX_HEADERS:
         raise BadCallback(f"headers: must be an object with at most {MAX_HEADERS} names")
-    found: dict[str, list[str]] = {}
+    headers: dict[str, str] = {}
+    characters = 0
     for name, values in given.items():
-        texts = values if isinstance(values, list) else [values]
-        if not all(isinstance(text, str) for text in texts):
+        text = values[0] if type(values) is list and len(values) == 1 else _joined(values)
+        if type(text) is not str:
             raise BadCallback("headers: each name has a text or an array of texts")
-        found.setdefault(name.lower(), []).extend(texts)
-    headers = {name: ", ".join(texts) for name, texts in found.items()}
-    if sum(len(name) + len(text) for name, text in headers.items()) > MAX_HEADERS_CHARACTERS:
+        name = name.lower()
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        characters += len(name) + len(text)
+    if characters > MAX_HEADERS_CHARACTERS:
         raise BadCallback(f"headers: have more than {MAX_HEADERS_CHARACTERS} characters")
     return headers
+
+
+def _joined(values: Any) -> Any:
+    """Several values of a name as one text; what is no text, or holds something else, is left as it is."""
+    is_texts = isinstance(values, list) and all(isinstance(text, str) for text in values)
+    return ", ".join(values) if is_texts else values
 
 
 def _tenant(given: Any) -> int:

@@ -54,6 +54,11 @@ def from_wire(text: str) -> str:
     return _dashed(f"{number:032x}")
 
 
+def status_key(tenant: int, job_id: str) -> str:
+    """Under which key Redis tells where a job stands."""
+    return f"email:status:{tenant}:{job_id}"
+
+
 def job_key(tenant: int, job_id: str) -> str:
     """The idempotency key of a job within its tenant: uuid5(N, "job:<tenant>:<job id>")."""
     return _named(f"job:{tenant}:{job_id}")

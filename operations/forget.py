@@ -7,7 +7,9 @@ import hashlib
 from config.settings import Settings
 from db import erasure, replay
 from db.connection import Cursor
-from db.erasure import Erased
+from db.erasure import Erased, Traces
+from mail.ids import status_key
+from operations import redis_copies
 from operations.store import open_database
 
 
@@ -23,14 +25,18 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         print("not the same address; nothing was done")
         return 2
     database = open_database(settings, "forget")
-    erased = database.run(lambda cursor: _forget(cursor, arguments.address))
+    try:
+        erased, copies = database.run(lambda cursor: _forget(cursor, settings, arguments.address))
+    except ConnectionError as problem:
+        print(f"{problem}. So nothing was done: try again, or unset REDIS_HOST where it is gone for good")
+        return 1
     print(
-        f"{erased.jobs} emails made blank; {erased.events} events, {erased.payloads} payloads and {erased.dead_letters} dead letters "
-        f"erased; {erased.suppressions} suppressions kept as hashes"
+        f"{erased.jobs} emails made blank; {erased.events} events, {erased.payloads} payloads, {erased.dead_letters} dead letters and "
+        f"{erased.outbox} unpublished events erased; {copies} copies in Redis; {erased.suppressions} suppressions kept as hashes"
     )
     if erased.shared_bodies:
         print(f"{erased.shared_bodies} stored originals are shared with other people's waiting mail; they go when that is done")
-    print("what lies in Kafka's topics and in backups goes by their own retention")
+    print("what lies in Kafka's topics and in backups goes by their own retention; what is still queued there or in Redis is mail to come")
     return 0
 
 
@@ -46,7 +52,17 @@ def name_of(address: str) -> str:
     return f"sha256:{hashlib.sha256(address.encode()).hexdigest()[:32]}"
 
 
-def _forget(cursor: Cursor, address: str) -> Erased:
-    erased = erasure.forget(cursor, address)
-    replay.audit(cursor, getpass.getuser(), "forget", name_of(address), erased._asdict())
-    return erased
+def _forget(cursor: Cursor, settings: Settings, address: str) -> tuple[Erased, int]:
+    """Redis is asked before the commit, since afterwards nobody would know what to look for there."""
+    erased, traces = erasure.forget(cursor, address)
+    copies = _erase_copies(settings, address, traces) if settings.redis_host else 0
+    replay.audit(cursor, getpass.getuser(), "forget", name_of(address), erased._asdict() | {"redis": copies})
+    return erased, copies
+
+
+def _erase_copies(settings: Settings, address: str, traces: Traces) -> int:
+    def is_theirs(letter: str) -> bool:
+        return erasure.is_about(letter, address, traces.dead_letters)
+
+    keys = [status_key(*job) for job in traces.jobs]
+    return redis_copies.erase(settings.redis_url.reveal(), keys, settings.email_dead_letter_queue, is_theirs)

@@ -11,6 +11,7 @@ from typing import Any
 from config.settings import Settings
 from db import replay, suppressions
 from db.connection import Cursor
+from db.suppressions import Listed
 from operations import screen
 from operations.forget import address, name_of
 from operations.store import open_database
@@ -27,13 +28,13 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     listing.set_defaults(run=show_list)
     adding = group.add_parser("add", help="send no more mail to an address")
     adding.add_argument("address", type=address)
-    adding.add_argument("--tenant", type=int, default=0, help="for this tenant only (default: for everybody)")
+    adding.add_argument("--tenant", type=int, help="mail of this tenant only, 0 being one too (default: everybody's mail)")
     adding.add_argument("--reason", choices=REASONS, default="manual", help="unsubscribe stops marketing mail only")
     adding.add_argument("--until", type=moment, help="when it ends (ISO 8601, UTC; default: never)")
     adding.set_defaults(run=add)
     removing = group.add_parser("remove", help="let mail to an address go out again")
     removing.add_argument("address", type=address)
-    removing.add_argument("--tenant", type=int, help="only this tenant's entry")
+    removing.add_argument("--tenant", type=int, help="only this tenant's own entries")
     removing.add_argument("--reason", choices=REASONS, help="only entries with this reason")
     removing.set_defaults(run=remove)
     undoing = group.add_parser("undo", help="take off everything that one source brought, such as an ESP's bad hour")
@@ -50,21 +51,25 @@ def show_list(settings: Settings, arguments: argparse.Namespace) -> int:
     if not found:
         print("nobody is suppressed" if not (arguments.address or arguments.source) else "no entry fits")
         return 0
-    rows = [(s.address, s.tenant, s.reason, s.source, f"{s.at:%Y-%m-%d %H:%M:%S}", s.until or "–") for s in found]
-    print(screen.table(("address", "tenant", "reason", "source", "since (UTC)", "until"), rows))
+    print(screen.table(("address", "tenant", "reason", "source", "since (UTC)", "until"), [_row(entry) for entry in found]))
     counts = database.run(suppressions.count)
     print("\n" + ", ".join(f"{number} {reason} by {source or 'nobody named'}" for reason, source, number in counts))
     return 0
 
 
 def add(settings: Settings, arguments: argparse.Namespace) -> int:
-    def work(cursor: Cursor) -> None:
+    def work(cursor: Cursor) -> bool:
         user = getpass.getuser()
-        suppressions.add(cursor, arguments.address, arguments.tenant, arguments.reason, f"operator {user}", arguments.until)
-        _audit(cursor, "suppress add", arguments, {"reason": arguments.reason, "tenant": arguments.tenant})
+        is_added = suppressions.add(cursor, arguments.address, arguments.tenant, arguments.reason, f"operator {user}", arguments.until)
+        if is_added:
+            _audit(cursor, "suppress add", arguments, {"reason": arguments.reason, "tenant": arguments.tenant})
+        return is_added
 
-    open_database(settings, "suppress").run(work)
-    print(f"no more {'marketing ' if arguments.reason == 'unsubscribe' else ''}mail to this address")
+    if not open_database(settings, "suppress").run(work):
+        print("there is an entry for everybody with this reason; remove it first if it is to be for this tenant only")
+        return 1
+    whose = "anybody" if arguments.tenant is None else f"tenant {arguments.tenant}"
+    print(f"no more {'marketing ' if arguments.reason == 'unsubscribe' else ''}mail of {whose} to this address")
     return 0
 
 
@@ -99,6 +104,12 @@ def moment(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError("give a time such as 2026-11-25T14:00") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _row(entry: Listed) -> tuple[Any, ...]:
+    tenant = "everybody" if entry.is_global else entry.tenant
+    reason = f"{entry.reason} ({entry.stream})" if entry.stream else entry.reason
+    return entry.address, tenant, reason, entry.source, f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.until or "–"
 
 
 def _audit(cursor: Cursor, action: str, arguments: argparse.Namespace, details: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ JOBS_PROCESSED = Counter(
 )
 DELIVERY_SUCCESS_RATE = Gauge(
     "email_delivery_success_rate",
-    "Share (0 to 1) of what an ESP took that its events say was delivered. Where it falls, compare ESPs with `manage.py weights`.",
+    "Share (0 to 1) of what an ESP took within a day that its events say was delivered. Where one falls and others do not, it is that "
+    "ESP: lower its weight; where its watermark stands still too, only its webhook is silent.",
     ("provider",),
     registry=REGISTRY,
     multiprocess_mode="mostrecent",

@@ -6,6 +6,7 @@ The read that feeds them is bookkeeping.py's; nothing here touches the database.
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from db.suppressions import Stop
 from mail.job import Job
 from mail.record import Standing
 from workers.letter import EXPIRED, REPEAT, STORED, Fate, Letter, refused
@@ -17,7 +18,10 @@ UNDER_WAY = frozenset({"sending", "uncertain"})
 # Without an unsubscribe: these reasons stop every mail to the address.
 _STOPS_ALL = frozenset({"hard-bounce", "complaint", "manual"})
 
-Suppressions = Mapping[str, list[tuple[int, str]]]
+# What an unsubscribe stops; of one from before streams were noted nobody knows better.
+_HEEDED_STREAMS = frozenset({"marketing", ""})
+
+Suppressions = Mapping[str, list[Stop]]
 
 
 def settle_repeats(letters: Iterable[Letter]) -> None:
@@ -58,10 +62,10 @@ def check_time(job: Job, now: datetime, due: Standing | None = None) -> Fate | N
 
 
 def check_suppression(letter: Letter, suppressions: Suppressions) -> Fate | None:
-    """Suppressed recipients get nothing; an unsubscribe stops marketing mail only."""
-    for tenant, reason in suppressions.get(letter.job.recipient.email.lower(), ()):
-        if tenant in (0, letter.job.tenant) and (reason in _STOPS_ALL or letter.is_marketing):
-            return Fate("suppressed", reason=reason, error=f"the recipient is suppressed: {reason}", event="suppressed")
+    """Suppressed recipients get nothing of the tenant; of nobody, where the entry is for everybody."""
+    for stop in suppressions.get(letter.job.recipient.email.lower(), ()):
+        if (stop.is_global or stop.tenant == letter.job.tenant) and _stops(stop, letter.is_marketing):
+            return Fate("suppressed", reason=stop.reason, error=f"the recipient is suppressed: {stop.reason}", event="suppressed")
     return None
 
 
@@ -74,6 +78,11 @@ def allowlist(entries: Iterable[str]) -> Callable[[str], bool]:
         return not allowed or address in allowed or address.rpartition("@")[2] in allowed
 
     return is_allowed
+
+
+def _stops(stop: Stop, is_marketing: bool) -> bool:
+    """An unsubscribe stops marketing mail only, and only one that was made in marketing mail."""
+    return stop.reason in _STOPS_ALL or (is_marketing and stop.stream in _HEEDED_STREAMS)
 
 
 def _id_reused(job: Job) -> Fate:

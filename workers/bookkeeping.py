@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db import dead_letters, ledger, outbox, payloads, templates, tenants, unmatched
+from db import dead_letters, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.ledger import Decision, Slot
@@ -58,10 +58,10 @@ class Bookkeeper:
         """Everything that admission has to know, by the database's clock."""
         keys = ledger.find_keys(cursor, [letter.key for letter in letters if letter.standing is None])
         standings = ledger.find_standings(cursor, [row_id for row_id, _ in keys.values()])
-        suppressions = ledger.find_suppressions(cursor, _addresses(letters))
+        stops = suppressions.find_stops(cursor, _addresses(letters))
         found = templates.find(cursor, template_names) if template_names else {}
         senders = tenants.find(cursor, [t for t in {letter.job.tenant for letter in letters} if t])
-        return Known(keys, standings, suppressions, found, senders, _now(cursor))
+        return Known(keys, standings, stops, found, senders, _now(cursor))
 
     def open(self, cursor: Cursor, letters: Sequence[Letter], is_repeated: bool) -> set[str]:
         """Open an attempt for each letter; returns the attempt ids that are ours to send. Raises Fenced.
@@ -72,8 +72,8 @@ class Bookkeeper:
         ledger.hold_slot(cursor, self._slot, ids)
         if is_repeated and (opened := ledger.find_attempts(cursor, ids)):
             return opened
-        suppressions = ledger.find_suppressions(cursor, _addresses(letters))
-        free = [letter for letter in letters if admission.check_suppression(letter, suppressions) is None]
+        stops = suppressions.find_stops(cursor, _addresses(letters))
+        free = [letter for letter in letters if admission.check_suppression(letter, stops) is None]
         won = ledger.insert_jobs(cursor, [self._new_job(letter) for letter in free if letter.standing is None])
         won |= ledger.take_jobs(cursor, [rows.taking(letter) for letter in free if letter.standing is not None])
         ours = [letter for letter in free if letter.row_id in won]

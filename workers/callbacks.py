@@ -21,55 +21,83 @@ from mail.ids import tracking_id
 from mail.record import Record
 from workers import event_rules
 from workers.event_rules import Arrival
+from workers.failpoints import Failpoints
+from workers.flight_log import FlightLog
+from workers.quarantine import WHY_CONDEMNED, Quarantine
 
 log = telemetry.log.get("workers.callbacks")
 
 
 class Refusal(NamedTuple):
-    """A callback that is not believed."""
+    """A callback that is not believed, or that is not read any more since workers died over it."""
 
     record: Record
     error: str
     tenant: int = 0
+    reason: str = "bad-callback"
 
 
 @dataclass(slots=True)
 class Mailbag:
     """What one batch of records holds. `newest` is, for each account (provider, tenant), up to when it has reported; `postponed`
-    are records that cannot be verified just now, `empty` counts callbacks by provider in which there was no event."""
+    are records that cannot be verified just now, for this `problem`, `empty` counts callbacks by provider in which there was no event."""
 
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     newest: dict[tuple[str, int], datetime] = field(default_factory=dict)
     postponed: list[Record] = field(default_factory=list)
+    problem: str = ""
     empty: Counter[str] = field(default_factory=Counter)
 
 
 class Sorter:
     """`providers` says whose callbacks a topic holds, `accounts` are all that we have; `listener_of` makes the one who reads them."""
 
-    def __init__(self, providers: Mapping[str, str], accounts: Sequence[Account], listener_of: Callable[[Account], Listener]):
+    def __init__(
+        self,
+        providers: Mapping[str, str],
+        accounts: Sequence[Account],
+        listener_of: Callable[[Account], Listener],
+        quarantine: Quarantine,
+        flight_log: FlightLog,
+        failpoints: Failpoints,
+    ):
         self._providers = providers
         self._accounts = {(account.provider, account.tenant): account for account in accounts}
         self._listener_of = listener_of
+        self._quarantine = quarantine
+        self._flight_log = flight_log
+        self._failpoints = failpoints
 
     def sort(self, records: Sequence[Record]) -> Mailbag:
-        """The events of these records, and those records that are refused."""
+        """The events of these records, and those records that are refused. The record under hand is named first: it may kill us."""
         bag = Mailbag()
         for record in records:
             if record.value is None:
                 continue
-            try:
-                self._open(bag, record, record.value)
-            except BadCallback as problem:
-                bag.refusals.append(Refusal(record, str(problem)))
-            except ConnectionError as problem:  # a certificate that has to be fetched
-                log.warning("a callback cannot be verified now, later again", record=record.name, problem=str(problem))
-                bag.postponed.append(record)
-            except Exception as problem:  # a bug of ours, met by one callback: it must not stop all others
-                log.exception("a callback could not be read", record=record.name)
-                bag.refusals.append(Refusal(record, f"reading it failed with {type(problem).__name__}"))
+            if self._quarantine.is_condemned(record):
+                bag.refusals.append(Refusal(record, WHY_CONDEMNED, reason="crashes-worker"))
+                continue
+            self._flight_log.take_in_hand(record.name)
+            self._failpoints.touch(record.value)
+            self._read(bag, record, record.value)
+        self._flight_log.let_go()
+        if bag.postponed:
+            log.warning("callbacks cannot be verified now, later again", records=len(bag.postponed), problem=bag.problem)
         return bag
+
+    def _read(self, bag: Mailbag, record: Record, value: bytes) -> None:
+        """One callback; whatever is wrong with it costs itself only."""
+        try:
+            self._open(bag, record, value)
+        except BadCallback as problem:
+            bag.refusals.append(Refusal(record, str(problem)))
+        except ConnectionError as problem:  # a certificate that has to be fetched
+            bag.postponed.append(record)
+            bag.problem = str(problem)
+        except Exception as problem:  # a bug of ours, met by one callback: it must not stop all others
+            log.exception("a callback could not be read", record=record.name)
+            bag.refusals.append(Refusal(record, f"reading it failed with {type(problem).__name__}"))
 
     def _open(self, bag: Mailbag, record: Record, value: bytes) -> None:
         callback = read_envelope(value, record.received_at_s)

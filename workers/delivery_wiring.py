@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import telemetry.log
-from db import due
+from db import due, mailbox_domains
 from db.connection import Database
 from db.ledger import Slot
 from db.payloads import Vault
@@ -44,6 +44,7 @@ from workers.failpoints import Failpoints, Incarnation
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
 from workers.lag_gauge import LagGauge
+from workers.mailbox_providers import MailboxProviders
 from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
@@ -146,7 +147,9 @@ def _assemble(
         source=source,
         reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),
         composer=_open_composer(settings, shelf, log),
-        dispatcher=Dispatcher(router, SnapshotReader(context.shared.snapshot), sender, policy, _now),
+        dispatcher=Dispatcher(
+            router, SnapshotReader(context.shared.snapshot), sender, policy, _now, _mailbox_providers(settings, patience)
+        ),
         sender=sender,
         bookkeeper=bookkeeper,
         patience=patience,
@@ -210,6 +213,13 @@ def _routing(settings: "Settings") -> tuple[Mode, tuple[str, ...]]:
     order = (settings.email_provider_primary, settings.email_provider_fallback)
     mode: Mode = "primary" if settings.email_routing == "primary" else "weighted"
     return mode, tuple(name for name in order if name)
+
+
+def _mailbox_providers(settings: "Settings", patience: Patience) -> MailboxProviders:
+    """With what the keeper has looked up, where it may."""
+    if not settings.mx_lookups:
+        return MailboxProviders()
+    return MailboxProviders(lambda: patience.insist("mailbox domains", lambda cursor, _: mailbox_domains.find_hosted(cursor)))
 
 
 class _Esps:

@@ -7,18 +7,27 @@ from functools import lru_cache
 from mail.account import Account
 from mail.ids import cohort_id
 from mail.outcome import Verdict
-from routing.mailbox_provider import mailbox_provider
 from routing.router import PROVIDER_ABSENT, Router, Wish
 from routing.snapshot import SnapshotReader
 from workers.judgement import RetryPolicy
 from workers.letter import Letter, dead
+from workers.mailbox_providers import MailboxProviders
 from workers.sending import Departure, Sender
 
 COHORTS_REMEMBERED = 1024
 
 
 class Dispatcher:
-    def __init__(self, router: Router, snapshot: SnapshotReader, sender: Sender, policy: RetryPolicy, now: Callable[[], datetime]):
+    def __init__(
+        self,
+        router: Router,
+        snapshot: SnapshotReader,
+        sender: Sender,
+        policy: RetryPolicy,
+        now: Callable[[], datetime],
+        mailbox_providers: MailboxProviders | None = None,
+    ):
+        self._mailbox_providers = mailbox_providers or MailboxProviders()
         self._router = router
         self._snapshot = snapshot
         self._sender = sender
@@ -28,6 +37,7 @@ class Dispatcher:
 
     def route(self, letters: Sequence[Letter]) -> list[Departure]:
         """Choose an account for each letter, by weights; what no ESP can take now waits, or dies with the reason."""
+        self._mailbox_providers.refresh()
         self._choose(letters, {})
         seated = [letter for letter in letters if letter.fate is None]
         self._join_cohorts(seated)
@@ -86,7 +96,7 @@ class Dispatcher:
             letter.cohort_id = self._cohort_id(job.tenant, stream, f"batch:{job.batch_id}" if job.batch_id else hour)
 
     def _wish(self, letter: Letter, cannot: frozenset[str]) -> Wish:
-        letter.mailbox_provider = mailbox_provider(letter.job.recipient.email)
+        letter.mailbox_provider = self._mailbox_providers.of(letter.job.recipient.email)
         refused = letter.tried | {letter.last_provider} if letter.last_provider else letter.tried
         return Wish(letter.job.tenant, letter.mailbox_provider, letter.job.provider, cannot or refused)
 

@@ -34,14 +34,14 @@ REPEATED, UNMATCHED, EMPTY = "repeated", "unmatched", "empty"
 @dataclass(slots=True)
 class Findings:
     """What a transaction came to, to be told after its commit. `tally` counts events by provider and by what they were, `statuses`
-    are those of the jobs that it changed."""
+    are those of the jobs that it changed, `refused` counts callbacks by the reason of their dead letters."""
 
     number: int = 0
     postings: list[Posting] = field(default_factory=list)
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
     held: list[Window] = field(default_factory=list)
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     statuses: list[Shown] = field(default_factory=list)
 
 
@@ -66,7 +66,7 @@ class EventBooks:
         unmatched.insert(cursor, [event_rows.unmatched(a) for a in fresh if not a.row_id])
         told = self._settle(cursor, [a for a in fresh if a.row_id], findings)
         letters = self._set_aside(cursor, bag.refusals)
-        findings.refused = len(letters)
+        findings.refused.update(letter.reason for letter in letters)
         watermarks.advance(cursor, bag.newest)
         self._post(cursor, told, letters, findings)
         outbox.delete(cursor, published_ids)
@@ -186,7 +186,7 @@ class EventBooks:
         rejections: list[Rejection] = []
         deliveries: set[Window] = set()
         asked: list[Suppression] = []
-        for job, _, arrivals in cases:
+        for job, attempts, arrivals in cases:
             for a in arrivals:
                 provider, address = a.event.provider, a.recipient or job.recipient.lower()
                 if a.event.type is EventType.DELIVERED:
@@ -195,7 +195,8 @@ class EventBooks:
                     window = suppressions.window_of(provider, a.account_tenant, a.at)
                     rejections.append(Rejection(window, job.tenant, address, a.at))
                 elif reason := event_rules.reason_to_suppress(a.event):
-                    asked.append(Suppression(address, job.tenant, reason, f"{provider}/{a.account_tenant}", a.at))
+                    cohort_id = attempts[a.attempt_id].cohort_id if a.event.type is EventType.UNSUBSCRIBED else None
+                    asked.append(Suppression(address, job.tenant, reason, f"{provider}/{a.account_tenant}", a.at, cohort_id))
         suppressions.insert(cursor, asked)
         return suppressions.judge(cursor, rejections, deliveries)
 

@@ -74,8 +74,8 @@ def dead_letter(refusal: Refusal) -> DeadLetter:
     """A refused callback: read again after a crash, it meets its own row."""
     record = refusal.record
     return DeadLetter(
-        id=dead_letter_id(f"bad-callback:{record.name}", record.value or b""),
-        reason="bad-callback",
+        id=dead_letter_id(f"{refusal.reason}:{record.name}", record.value or b""),
+        reason=refusal.reason,
         error=refusal.error,
         job_id=None,
         tenant=refusal.tenant,

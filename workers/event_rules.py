@@ -236,8 +236,7 @@ def is_rejection(event: Event) -> bool:
 
 
 def reason_to_suppress(event: Event) -> str:
-    """Why its recipient must get no more mail, apart from rejections ("" = no reason). An unsubscribe stops marketing mail only,
-    which admission sees to."""
+    """Why its recipient must get no more mail, apart from rejections ("" = no reason). What an unsubscribe stops, admission knows."""
     return {EventType.COMPLAINED: "complaint", EventType.UNSUBSCRIBED: "unsubscribe"}.get(event.type, "")
 
 

@@ -172,7 +172,7 @@ def _wire(context: RoleContext) -> Exporter:
     settings, heartbeats = context.settings, context.shared.heartbeats
     # each in a thread of its own, so each with a connection of its own
     ledger, probe = open_database(settings, context.name), open_database(settings, f"{context.name} check")
-    from_ledger = CachedGauges(lambda: ledger_gauges.read(ledger))
+    from_ledger = CachedGauges(lambda: ledger_gauges.read(ledger, frozenset(settings.webhook_topics)))
     return Exporter(
         metric_files.directory_in(settings.state_dir),
         settings.metrics_port,

@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import telemetry.log
-from db import slots
 from db.connection import Database
 from db.ledger import Slot
 from intake.redis_list import RedisList
-from mail.errors import StoreUnavailable
 from workers import failpoints, flight_log
 from workers.admission import allowlist
 from workers.base import RoleContext
@@ -20,12 +16,10 @@ from workers.failpoints import Incarnation
 from workers.flight_log import FlightLog
 from workers.intake import Intake, Tools
 from workers.patience import Patience
-from workers.quarantine import Quarantine
+from workers.quarantine import Quarantine, note_suspect
 from workers.reception import House, Reception
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
-
-log = telemetry.log.get("workers.intake")
 
 
 @contextmanager
@@ -34,7 +28,7 @@ def wire(context: RoleContext) -> Iterator[Intake]:
     settings = context.settings
     database = open_database(settings, context.name)
     boot_id, path = flight_log.boot_id(), settings.state_dir / f"{context.name}.flight"
-    _note_suspect(context, database, path, boot_id)
+    note_suspect(context, database, path, boot_id)
     hand = FlightLog(path, boot_id, context.incarnation_hint)
     place = f"{host_name(settings)}/{context.name}"
     queue = RedisList(settings.redis_url.reveal(), place, f"{boot_id[:8]}-{context.incarnation_hint}")
@@ -73,21 +67,3 @@ def _assemble(context: RoleContext, database: Database, hand: FlightLog, queue: 
         wait=context.wait,
         note_batch=context.note_batch,
     )
-
-
-def _note_suspect(context: RoleContext, database: Database, path: Path, boot_id: str) -> None:
-    """The item under the predecessor's hand, if it died while it read one; a store that is away is waited for."""
-    evidence = flight_log.read_evidence(path)
-    if evidence is None or not evidence.hand or evidence.boot_id != boot_id:
-        return
-    while True:
-        context.beat("noting whom the predecessor died over", 60.0)
-        try:
-            deaths = database.run(lambda cursor: slots.add_suspect(cursor, evidence.hand))
-        except StoreUnavailable as error:
-            if context.is_draining():
-                raise SystemExit(0) from error
-            context.wait(1.0)
-        else:
-            log.warning("the intake died with an item under its hand", record=evidence.hand, deaths=deaths)
-            return

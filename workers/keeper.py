@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import telemetry.log
-from db import housekeeping, outbox, partitions, slots
+from db import housekeeping, mailbox_domains, outbox, partitions, slots
 from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
 from workers import flight_log, settlement, slot_lock
 from workers.base import RoleContext
 from workers.connections import host_name, open_database, open_publisher
+from workers.exchangers import DOMAINS_MOST, Exchangers
 from workers.publisher import Publisher
 from workers.shared import HostLease
 
@@ -44,11 +45,14 @@ class Chore(NamedTuple):
 class Keeper:
     """`others_margin_s`: how long after its lease a lost host's last request can still be on its way."""
 
-    def __init__(self, settings: "Settings", database: Database, publisher: Publisher, lease: HostLease):
+    def __init__(
+        self, settings: "Settings", database: Database, publisher: Publisher, lease: HostLease, exchangers: Exchangers | None = None
+    ):
         self._settings = settings
         self._database = database
         self._publisher = publisher
         self._lease = lease
+        self._exchangers = exchangers or Exchangers()
         self._host = host_name(settings)
         self._boot_id = flight_log.boot_id()
         self._published: list[str] = []
@@ -63,6 +67,7 @@ class Keeper:
             Chore("settle lost hosts", 15.0, self.settle_lost_hosts),
             Chore("wake forgotten rows", 30.0, lambda: self._count("woke forgotten rows", housekeeping.wake_forgotten)),
             Chore("sweep payloads", 60.0, lambda: self._count("swept payloads", housekeeping.sweep_payloads)),
+            *([Chore("look up mail exchangers", 30.0, self.look_up_exchangers)] if self._settings.mx_lookups else []),
             Chore("make partitions", 3600.0, self.make_partitions),
             Chore("drop what is too old", 6 * 3600.0, self.retire),
         ]
@@ -105,6 +110,12 @@ class Keeper:
             if posting.id not in self._under_way:
                 self._publish(posting)
 
+    def look_up_exchangers(self) -> None:
+        """Who is behind the domains that mail went to and nobody knows: a few at a time."""
+        unknown = self._database.run(lambda cursor: mailbox_domains.find_unknown(cursor, time.time(), DOMAINS_MOST))
+        found = list(self._exchangers.look_up(unknown))
+        self._database.run(lambda cursor: mailbox_domains.store(cursor, found))
+
     def make_partitions(self) -> None:
         self._database.run(lambda cursor: partitions.make_ahead(cursor, PARTITION_DAYS))
 
@@ -117,9 +128,12 @@ class Keeper:
             ("email_attempts", settings.retention_jobs_days),
             ("email_tracking", settings.retention_tracking_days),
         ):
-            dropped = self._database.run(partial(partitions.drop_before, table=table, day=today - timedelta(days=days)))
+            limit = today - timedelta(days=days)
+            dropped = self._database.run(partial(partitions.drop_before, table=table, day=limit))
             if dropped:
                 log.info("dropped partitions that are too old", table=table, partitions=dropped)
+            self._count("swept rows that are too old from a default partition", partial(partitions.sweep_default, table=table, day=limit))
+        self._count("forgot domains that nobody writes to", mailbox_domains.forget_old)
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
 
     def _settle_and_forget(self, slot: int) -> None:

@@ -1,6 +1,6 @@
 """The numbers that only the ledger knows, for the metrics page: what is due, what waits, what is in doubt."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from db.connection import Database
 from db.queries import sql
@@ -9,8 +9,11 @@ from telemetry.scrape import GaugeSample
 LANES = ("high", "normal", "bulk")
 
 
-def read(database: Database) -> Iterator[GaugeSample]:
-    """One reading; raises StoreUnavailable. A lane or provider without rows counts 0, for a number that vanishes looks like a failure."""
+def read(database: Database, calling_back: Collection[str]) -> Iterator[GaugeSample]:
+    """One reading; raises StoreUnavailable. A lane or provider without rows counts 0, for a number that vanishes looks like a failure.
+
+    `calling_back` names the ESPs that report what was delivered: of the others no rate can be known.
+    """
     waiting = {lane: (count, age_s) for lane, count, age_s in database.read(sql("count_waiting"))}
     for lane in LANES:
         count, age_s = waiting.get(lane, (0, 0.0))
@@ -20,6 +23,9 @@ def read(database: Database) -> Iterator[GaugeSample]:
         yield GaugeSample("email_uncertain", {"provider": provider}, float(count))
     for provider, tenant, age_s in database.read(sql("read_watermark_ages")):
         yield GaugeSample("email_webhook_watermark_seconds", {"provider": provider, "tenant": str(tenant)}, float(age_s))
+    for provider, rate in database.read(sql("read_delivery_rates")):
+        if provider in calling_back:
+            yield GaugeSample("email_delivery_success_rate", {"provider": provider}, float(rate))
     yield GaugeSample("email_outbox_rows", {}, float(database.read(sql("count_outbox"))[0][0]))
 
 

@@ -16,7 +16,7 @@ from workers.failpoints import Failpoints
 from workers.flight_log import FlightLog
 from workers.letter import REPEAT, Batch, Fate, Letter, Misfit, dead
 from workers.patience import Patience
-from workers.quarantine import Quarantine
+from workers.quarantine import WHY_CONDEMNED, Quarantine
 from workers.shelf import Shelf
 
 
@@ -53,8 +53,7 @@ class Reception:
             if record.value is None:
                 continue
             if self._quarantine.is_condemned(record):
-                why = "value: workers died over this record three times; look at it by hand"
-                batch.misfits.append(Misfit(record, "crashes-worker", why))
+                batch.misfits.append(Misfit(record, "crashes-worker", WHY_CONDEMNED))
                 continue
             self._flight_log.take_in_hand(record.name)
             self._failpoints.touch(record.value)

@@ -12,6 +12,7 @@ import msgspec
 
 from db.outbox import Posting
 from mail.event import STATUS_RANK
+from mail.ids import status_key
 from workers.letter import Batch
 from workers.redis_link import Client, RedisLink
 
@@ -45,7 +46,7 @@ class Shown(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"email:status:{self.tenant}:{self.job_id}"
+        return status_key(self.tenant, self.job_id)
 
 
 class StatusBoard:

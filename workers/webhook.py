@@ -25,6 +25,8 @@ from workers.delivery import portions
 from workers.event_books import EventBooks, Findings
 from workers.event_desk import EventDesk
 from workers.lag_gauge import LagGauge
+from workers.postponed import Postponed
+from workers.quarantine import Quarantine
 from workers.recorder import Recorder
 from workers.status_board import StatusBoard
 
@@ -35,21 +37,21 @@ POLL_S, POLL_LIMIT_S, STAGE_LIMIT_S = 0.5, 30.0, 120.0
 RECORDS_MOST = 1_000
 LATE_EVERY_S, PROGRESS_EVERY_S, SWEEP_EVERY_S = 1.0, 5.0, 3_600.0
 LATE_PAGE = 500
-POSTPONED_MOST, RETRY_S = 200, 5.0
 
 
 class Tools(NamedTuple):
     """What one webhook worker works with; workers/webhook_wiring.py makes them."""
 
     source: Source
+    quarantine: Quarantine
     sorter: Sorter
+    postponed: Postponed
     books: EventBooks
     recorder: Recorder
     desk: EventDesk
     lag: LagGauge
     read_lag: Callable[[], dict[tuple[str, int], int]]
     beat: Callable[[str, float], None]
-    wait: Callable[[float], None]
     note_batch: Callable[[int], None]
     clock: Callable[[], float] = time.monotonic
     board: StatusBoard = StatusBoard(None, "")
@@ -69,8 +71,6 @@ class Webhook:
     def __init__(self, tools: Tools):
         self._tools = tools
         self._due_at_s = dict.fromkeys(("late", "progress", "sweep"), 0.0)
-        self._postponed: list[Record] = []
-        self._retry_at_s = 0.0
         self._under_way: deque[UnderWay] = deque()
 
     def turn(self) -> int:
@@ -79,8 +79,9 @@ class Webhook:
         self._tools.desk.serve()
         self._tools.lag.show()
         records = self._take()
-        for part in portions(records):
-            self.handle(part)
+        for group in self._tools.quarantine.groups(records):
+            for part in portions(group):
+                self.handle(part)
         if not records:
             self.finish_all()
         self.do_chores()
@@ -92,7 +93,7 @@ class Webhook:
         """The way of a batch: unwrap, verify and parse; join, settle and record in one transaction; publish, tell, commit. The last
         three are done by `finish`, when the next batches have been read."""
         bag = self._timed("sort", partial(self._tools.sorter.sort, records))
-        self._postpone(bag.postponed)
+        self._tools.postponed.keep(bag.postponed)
         if len(self._under_way) >= self._tools.recorder.width:
             self.finish()
         later = {record.name for record in bag.postponed}
@@ -114,6 +115,7 @@ class Webhook:
         self._tools.desk.publish(findings.postings)
         self.tell(findings)
         self._tools.source.commit(records)
+        self._tools.quarantine.absolve(records)
         self._tools.note_batch(0)
 
     def _begin(self, records: list[Record], bag: Mailbag) -> None:
@@ -131,8 +133,8 @@ class Webhook:
         for provider, count in findings.duplicates.items():
             metrics.DUPLICATES_CONFIRMED.labels(provider).inc(count)
             log.error("events confirm two attempts of the same job", provider=provider, jobs=count)
-        if findings.refused:
-            metrics.DEAD_LETTERS.labels("bad-callback").inc(findings.refused)
+        for reason, count in findings.refused.items():
+            metrics.DEAD_LETTERS.labels(reason).inc(count)
         for window in findings.held:
             log.error(
                 "an ESP refused many addresses and delivered nothing: nobody is suppressed by that",
@@ -180,22 +182,9 @@ class Webhook:
             desk.forget(done)
 
     def _take(self) -> list[Record]:
-        """What Kafka has, and what was postponed and may go by now. While much is postponed, nothing new is taken."""
-        if len(self._postponed) < POSTPONED_MOST:
-            records = self._tools.source.poll(RECORDS_MOST, 0.0 if self._under_way else POLL_S)
-        else:
-            self._tools.source.keep_alive()
-            self._tools.wait(POLL_S)
-            records = []
-        if self._postponed and self._tools.clock() >= self._retry_at_s:
-            records, self._postponed = self._postponed + records, []
-        return records
-
-    def _postpone(self, records: Sequence[Record]) -> None:
-        """These are neither handled nor committed: they come again from here, or from Kafka after a crash."""
-        if records:
-            self._postponed += records
-            self._retry_at_s = self._tools.clock() + RETRY_S
+        """What Kafka has, and what was postponed and may be tried now: in this order, since a topic with too much of it is held."""
+        records = self._tools.source.poll(RECORDS_MOST, 0.0 if self._under_way else POLL_S)
+        return self._tools.postponed.take() + records
 
     def _handle_alone(self, records: Sequence[Record], problem: Exception) -> None:
         """Something in these records is what Postgres cannot hold: one after the other, so that it costs itself only."""

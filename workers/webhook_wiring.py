@@ -14,15 +14,21 @@ from esp.base import Listener
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription
 from mail.account import Account
+from workers import failpoints, flight_log
 from workers.base import RoleContext
 from workers.bookkeeping import Topics
 from workers.callbacks import Sorter
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
 from workers.event_books import EventBooks
 from workers.event_desk import EventDesk
+from workers.failpoints import Incarnation
+from workers.flight_log import FlightLog
 from workers.lag_gauge import LagGauge
 from workers.patience import Patience
+from workers.postponed import Postponed
+from workers.quarantine import Quarantine, note_suspect
 from workers.recorder import Recorder
+from workers.status_board import StatusBoard
 from workers.webhook import Tools, Webhook
 
 if TYPE_CHECKING:
@@ -33,6 +39,8 @@ WAITING_S = 60.0
 # The thread that waits for Postgres is to go on as soon as it has an answer, and not after Python's usual 5 ms.
 SWITCH_S = 0.0005
 CONNECTIONS = 2
+# Asking waits for a transaction to end. At the start it is asked at once, which is when it matters.
+SUSPECTS_FRESH_S = 10.0
 # A batch is some ten thousand objects without cycles, all gone when it is recorded: looking for cycles all the time costs a tenth.
 GC_THRESHOLDS = (50_000, 20, 100)
 
@@ -42,37 +50,47 @@ def wire(context: RoleContext) -> Iterator[Webhook]:
     """Make everything that a worker needs; close it in reverse order."""
     settings = context.settings
     databases = [open_database(settings, context.name) for _ in range(CONNECTIONS)]
+    boot_id, path = flight_log.boot_id(), settings.state_dir / f"{context.name}.flight"
+    note_suspect(context, databases[0], path, boot_id)
+    hand = FlightLog(path, boot_id, context.incarnation_hint)
     source = _open_source(context)
     board = open_board(settings, open_redis_link(settings))
     desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
-    topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
-    place = f"{host_name(settings)}/{context.name}"
     recorder = Recorder([Patience(database, _nothing, time.sleep, _nothing) for database in databases], partial(_keep, context, source))
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        yield Webhook(
-            Tools(
-                source=source,
-                sorter=Sorter(topics_of(settings), settings.accounts, _Listeners().of),
-                books=EventBooks(place, topics, settings.email_recipient_redirect, settings.keep_unmatched_events),
-                recorder=recorder,
-                desk=desk,
-                lag=LagGauge(source.lag),
-                read_lag=source.lag,
-                beat=context.beat,
-                wait=context.wait,
-                note_batch=context.note_batch,
-                board=board,
-            )
-        )
+        yield Webhook(_assemble(context, source, hand, recorder, board, desk))
     finally:
         recorder.close()
         source.close()
         desk.close()
         board.close()
+        hand.close()
         for database in databases:
             database.close()
+
+
+def _assemble(context: RoleContext, source: KafkaSource, hand: FlightLog, recorder: Recorder, board: StatusBoard, desk: EventDesk) -> Tools:
+    settings = context.settings
+    topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
+    place = f"{host_name(settings)}/{context.name}"
+    quarantine = Quarantine(recorder, fresh_s=SUSPECTS_FRESH_S)
+    points = failpoints.from_environment(Incarnation(settings.state_dir / f"{context.name}.flight", context.slot, context.incarnation_hint))
+    return Tools(
+        source=source,
+        quarantine=quarantine,
+        sorter=Sorter(topics_of(settings), settings.accounts, _Listeners().of, quarantine, hand, points),
+        postponed=Postponed(source.owns, source.hold),
+        books=EventBooks(place, topics, settings.email_recipient_redirect, settings.keep_unmatched_events),
+        recorder=recorder,
+        desk=desk,
+        lag=LagGauge(source.lag),
+        read_lag=source.lag,
+        beat=context.beat,
+        note_batch=context.note_batch,
+        board=board,
+    )
 
 
 def topics_of(settings: "Settings") -> dict[str, str]:

@@ -1,7 +1,7 @@
 -- Forgetting a person: what is known of an address is taken out of every table.
 
 -- name: find_persons_jobs
-SELECT j.id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
+SELECT j.id, j.tenant_id, j.job_id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
 
 -- name: blank_jobs
 -- The rows stay, so that sums stay true; nothing in them tells who it was. What still waited is cancelled.
@@ -32,6 +32,16 @@ DELETE FROM rejections r WHERE r.address = %(address)s::text
 DELETE FROM dead_letters d
 WHERE d.row_id = ANY(%(ids)s::uuid[]) OR position(%(address)s::text IN lower(encode(d.value, 'escape'))) > 0
    OR position(%(address)s::text IN lower(d.error)) > 0
+RETURNING d.id
+
+-- name: lock_outbox
+-- A page of what is not published yet.
+SELECT o.id, o.topic, o.keys, o.values FROM outbox o
+WHERE %(after)s::uuid IS NULL OR o.id > %(after)s::uuid
+ORDER BY o.id LIMIT %(limit)s::int FOR UPDATE
+
+-- name: replace_outbox
+UPDATE outbox o SET keys = %(keys)s::text[], values = %(values)s::text[] WHERE o.id = %(id)s::uuid
 
 -- name: erase_payloads
 -- The stored bytes of the jobs.
@@ -50,8 +60,10 @@ SELECT count(*) FROM email_payload_bodies b WHERE b.hash = ANY(%(hashes)s::bytea
 -- Suppressions outlive the person's data as a hash, or the next import would write to somebody who asked for silence.
 WITH gone AS (
     DELETE FROM suppressions s WHERE s.address = %(address)s::text
-    RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until
+    RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until, s.stream, s.is_global
 )
-INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at)
-SELECT sha256(convert_to(g.address, 'UTF8')), g.tenant, g.reason, g.source, g.at FROM gone g WHERE g.until IS NULL OR g.until > now()
-ON CONFLICT (hash, tenant, reason) DO UPDATE SET at = least(f.at, excluded.at)
+INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at, stream, is_global)
+SELECT sha256(convert_to(g.address, 'UTF8')), g.tenant, g.reason, g.source, g.at, g.stream, g.is_global
+FROM gone g WHERE g.until IS NULL OR g.until > now()
+ON CONFLICT (hash, tenant, reason) DO UPDATE
+SET at = least(f.at, excluded.at), stream = least(f.stream, excluded.stream), is_global = f.is_global OR excluded.is_global

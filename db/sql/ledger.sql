@@ -143,15 +143,5 @@ INSERT INTO send_cohorts (id, tenant_id, stream, batch_id)
 SELECT * FROM unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(streams)s::text[], %(batches)s::bigint[])
 ON CONFLICT (id) DO NOTHING
 
--- name: find_suppressions
--- Who must not get mail: addresses in lower case, for the tenant itself or for everybody (tenant 0).
--- Somebody who asked to be forgotten is known by a hash, which is only looked for where there is one at all.
-SELECT s.address, s.tenant, s.reason FROM suppressions s
-WHERE s.address = ANY(%(addresses)s::text[]) AND (s.until IS NULL OR s.until > now())
-UNION ALL
-SELECT i.address, f.tenant, f.reason
-FROM unnest(%(addresses)s::text[]) AS i(address) JOIN forgotten_suppressions f ON f.hash = sha256(convert_to(i.address, 'UTF8'))
-WHERE EXISTS (SELECT FROM forgotten_suppressions)
-
 -- name: count_statuses
 SELECT j.status, count(*) FROM email_jobs j GROUP BY j.status

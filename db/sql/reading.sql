@@ -30,6 +30,13 @@ SELECT u.provider, count(*) FROM uncertain_attempts u GROUP BY u.provider
 -- name: count_outbox
 SELECT count(*) FROM outbox
 
+-- name: read_delivery_rates
+-- Of what each ESP took of the cohorts that began within a day: the share that was delivered.
+SELECT s.provider, least(1, sum(s.delivered) / sum(s.sent))::float8
+FROM send_cohorts c JOIN esp_cohort_stats s ON s.cohort_id = c.id
+WHERE c.started_at > now() - interval '1 day'
+GROUP BY s.provider HAVING sum(s.sent) > 0
+
 -- name: list_dead_letters
 SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.attempts, d.created_at, d.source
 FROM dead_letters d

@@ -1,14 +1,27 @@
 -- Who must not get mail, and by what event.
 
+-- name: find_suppressions
+-- Who must not get mail: addresses in lower case. Somebody who asked to be forgotten is known by a hash, which is only looked for
+-- where there is one at all.
+SELECT s.address, s.tenant, s.reason, s.stream, s.is_global FROM suppressions s
+WHERE s.address = ANY(%(addresses)s::text[]) AND (s.until IS NULL OR s.until > now())
+UNION ALL
+SELECT i.address, f.tenant, f.reason, f.stream, f.is_global
+FROM unnest(%(addresses)s::text[]) AS i(address) JOIN forgotten_suppressions f ON f.hash = sha256(convert_to(i.address, 'UTF8'))
+WHERE EXISTS (SELECT FROM forgotten_suppressions)
+
 -- name: insert_suppressions
--- The earliest event counts, whatever the order in which they come.
-INSERT INTO suppressions AS s (address, tenant, reason, source, at)
-SELECT i.address, i.tenant, i.reason, i.source, i.at
-FROM unnest(%(addresses)s::text[], %(tenants)s::bigint[], %(reasons)s::text[], %(sources)s::text[], %(moments)s::timestamptz[])
-    AS i(address, tenant, reason, source, at)
-ORDER BY i.address, i.tenant, i.reason
-ON CONFLICT (address, tenant, reason) DO UPDATE SET source = excluded.source, at = excluded.at
-WHERE (excluded.at, excluded.source) < (s.at, s.source)
+-- The earliest event counts, whatever the order in which they come; of unsubscribes one from marketing mail before all others.
+-- What an operator put there for everybody is not an event's to change.
+INSERT INTO suppressions AS s (address, tenant, reason, stream, at, source)
+SELECT DISTINCT ON (i.address, i.tenant, i.reason) i.address, i.tenant, i.reason, coalesce(c.stream, ''), i.at, i.source
+FROM unnest(%(addresses)s::text[], %(tenants)s::bigint[], %(reasons)s::text[], %(sources)s::text[], %(moments)s::timestamptz[],
+            %(cohorts)s::uuid[])
+    AS i(address, tenant, reason, source, at, cohort)
+LEFT JOIN send_cohorts c ON c.id = i.cohort
+ORDER BY i.address, i.tenant, i.reason, coalesce(c.stream, ''), i.at, i.source
+ON CONFLICT (address, tenant, reason) DO UPDATE SET stream = excluded.stream, source = excluded.source, at = excluded.at
+WHERE NOT s.is_global AND (excluded.stream, excluded.at, excluded.source) < (s.stream, s.at, s.source)
 
 -- name: find_delivering_windows
 -- Windows of which it is known already that the account delivered: nothing to lock.
@@ -72,7 +85,7 @@ FROM rejections r JOIN account_windows w USING (provider, account_tenant, window
 WHERE r.address = ANY(%(addresses)s::text[]) AND NOT w.is_held
 ORDER BY r.address, r.tenant, r.at, r.provider || '/' || r.account_tenant
 ON CONFLICT (address, tenant, reason) DO UPDATE SET source = excluded.source, at = excluded.at
-WHERE (excluded.at, excluded.source) < (s.at, s.source)
+WHERE NOT s.is_global AND (excluded.at, excluded.source) < (s.at, s.source)
 
 -- name: sweep_rejections
 DELETE FROM rejections r WHERE r.window_start < now() - %(days)s::int * interval '1 day'
@@ -81,7 +94,7 @@ DELETE FROM rejections r WHERE r.window_start < now() - %(days)s::int * interval
 DELETE FROM account_windows w WHERE w.window_start < now() - %(days)s::int * interval '1 day'
 
 -- name: list_suppressions
-SELECT s.address, s.tenant, s.reason, s.source, s.at, s.until
+SELECT s.address, s.tenant, s.reason, s.source, s.at, s.until, s.stream, s.is_global
 FROM suppressions s
 WHERE (%(address)s::text IS NULL OR s.address = %(address)s::text) AND (%(source)s::text IS NULL OR s.source = %(source)s::text)
 ORDER BY s.at DESC LIMIT %(limit)s::int
@@ -90,20 +103,25 @@ ORDER BY s.at DESC LIMIT %(limit)s::int
 SELECT s.reason, s.source, count(*) FROM suppressions s GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
 
 -- name: add_suppression
-INSERT INTO suppressions AS s (address, tenant, reason, source, until)
-VALUES (%(address)s::text, %(tenant)s::bigint, %(reason)s::text, %(source)s::text, %(until)s::timestamptz)
-ON CONFLICT (address, tenant, reason) DO UPDATE SET source = excluded.source, until = excluded.until, at = now()
+-- An entry for everybody is not narrowed to one tenant by the way.
+INSERT INTO suppressions AS s (address, tenant, reason, source, until, is_global)
+VALUES (%(address)s::text, %(tenant)s::bigint, %(reason)s::text, %(source)s::text, %(until)s::timestamptz, %(is_global)s::boolean)
+ON CONFLICT (address, tenant, reason) DO UPDATE
+SET source = excluded.source, until = excluded.until, at = now(), stream = '', is_global = excluded.is_global
+WHERE excluded.is_global OR NOT s.is_global
+RETURNING s.address
 
 -- name: remove_suppression
--- The address as it is, and as the hash that is left of somebody who was forgotten.
+-- The address as it is, and as the hash that is left of somebody who was forgotten. A tenant's name takes off its own entries only.
 WITH plain AS (
     DELETE FROM suppressions s
-    WHERE s.address = %(address)s::text AND (%(tenant)s::bigint IS NULL OR s.tenant = %(tenant)s::bigint)
+    WHERE s.address = %(address)s::text AND (%(tenant)s::bigint IS NULL OR s.tenant = %(tenant)s::bigint AND NOT s.is_global)
       AND (%(reason)s::text IS NULL OR s.reason = %(reason)s::text)
     RETURNING s.reason
 ), hashed AS (
     DELETE FROM forgotten_suppressions f
-    WHERE f.hash = sha256(convert_to(%(address)s::text, 'UTF8')) AND (%(tenant)s::bigint IS NULL OR f.tenant = %(tenant)s::bigint)
+    WHERE f.hash = sha256(convert_to(%(address)s::text, 'UTF8'))
+      AND (%(tenant)s::bigint IS NULL OR f.tenant = %(tenant)s::bigint AND NOT f.is_global)
       AND (%(reason)s::text IS NULL OR f.reason = %(reason)s::text)
     RETURNING f.reason
 ), events AS (

@@ -45,6 +45,20 @@ def test_step_by_step_and_at_once_give_the_same_tables(store, postgres):
         postgres.drop_database("at_once")
 
 
+def test_what_an_operator_suppressed_for_everybody_stays_so(store, monkeypatch):
+    """Before 0003 an entry of tenant 0 was one for everybody; afterwards only an operator's is."""
+    names = migrate.known()
+    monkeypatch.setattr(migrate, "known", lambda: [name for name in names if name < "0003"])
+    migrate.migrate(store)
+    insert = (
+        "INSERT INTO suppressions (address, reason, source) VALUES ('a@a.test', 'manual', 'operator ann'), ('b@a.test', 'complaint', 'x/0')"
+    )
+    store.run(lambda cursor: cursor.execute(insert))
+    monkeypatch.undo()
+    migrate.migrate(store)
+    assert store.read("SELECT address, is_global FROM suppressions ORDER BY 1") == [("a@a.test", True), ("b@a.test", False)]
+
+
 def test_postgres_understands_every_statement(store):
     migrate.migrate(store)
     store.run(queries.check)

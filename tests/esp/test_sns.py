@@ -1,18 +1,12 @@
 """Whom SNS' signatures let in: Amazon's certificates only, from its one host, over what was really said."""
 
-import datetime
 import json
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from esp.http import PUBLIC_AUTHORITIES
 from esp.ses import Esp
@@ -21,68 +15,8 @@ from mail.account import Account
 from mail.callback import Callback
 from mail.errors import BadCallback
 from mail.outcome import NoReply, Reply
-
-HOST = "sns.eu-west-1.amazonaws.com"
-URL = f"https://{HOST}/SimpleNotificationService-1.pem"
-TOPIC = "arn:aws:sns:eu-west-1:123456789012:ses"
-NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
-DAY = datetime.timedelta(days=1)
-ISSUER_URL = "http://crt.r2m01.amazontrust.com/r2m01.cer"
-
-
-class Authority:
-    """A certificate with its key, and what it issues."""
-
-    def __init__(self, name: str, issuer: "Authority | None" = None, **kind: Any):
-        self.key = kind.pop("key", None) or rsa.generate_private_key(65537, 2048)
-        self.certificate = issue(name, self.key, issuer, **kind)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def signature(self, text: bytes, algorithm: hashes.HashAlgorithm) -> str:
-        return b64encode(self.key.sign(text, PKCS1v15(), algorithm)).decode()
-
-
-def issue(
-    name: str,
-    key: Any,
-    issuer: Authority | None,
-    is_authority: bool = False,
-    names: tuple[str, ...] = (),
-    ends_at: datetime.datetime = NOW + 300 * DAY,
-    issuer_url: str = "",
-    is_bare: bool = False,
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer = issuer.key if issuer else key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - 300 * DAY)
-        .not_valid_after(ends_at)
-    )
-    if is_authority or not is_bare:
-        builder = builder.add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-    if not is_bare:
-        usage = dict.fromkeys(
-            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign", "encipher_only", "decipher_only"),
-            False,
-        )
-        builder = builder.add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=is_authority, **usage), critical=True)
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    if issuer_url:
-        place = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_url))
-        builder = builder.add_extension(x509.AuthorityInformationAccess([place]), critical=False)
-    return builder.sign(signer, hashes.SHA256())
+from tests.esp.belief import is_believed
+from tests.esp.sns_signing import DAY, HOST, ISSUER_URL, NOW, TOPIC, URL, Authority, Web, envelope
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +34,10 @@ def leaf(middle: Authority) -> Authority:
     return Authority("sns.amazonaws.com", middle, names=("sns.amazonaws.com",), issuer_url=ISSUER_URL)
 
 
-class Web:
-    """What is at which URL, and what was asked for."""
-
-    def __init__(self, **pages: bytes):
-        self.pages: dict[str, bytes | Reply | NoReply] = {}
-        self.asked: list[str] = []
-
-    def fetch(self, url: str) -> Reply | NoReply:
-        self.asked.append(url)
-        page = self.pages.get(url, Reply(404, {}, b""))
-        return Reply(200, {}, page) if isinstance(page, bytes) else page
-
-
 @pytest.fixture
 def web(leaf: Authority, middle: Authority) -> Web:
     made = Web()
-    made.pages = {URL: leaf.pem, ISSUER_URL: middle.certificate.public_bytes(serialization.Encoding.DER)}
+    made.pages = {URL: leaf.pem, ISSUER_URL: middle.der}
     return made
 
 
@@ -132,36 +53,16 @@ def certificates(web: Web, roots: Path) -> Iterator[Certificates]:
     yield Certificates(HOST, roots, web.fetch, NOW.timestamp)
 
 
-def envelope(signer: Authority, version: str = "1", **changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "Type": "Notification",
-        "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
-        "TopicArn": TOPIC,
-        "Subject": "Amazon SES Email Event Notification",
-        "Message": json.dumps({"eventType": "Send", "mail": {"messageId": "m-1", "destination": ["ann@a.test"]}}),
-        "Timestamp": "2026-11-21T11:59:58.123Z",
-        "SignatureVersion": version,
-        "SigningCertURL": URL,
-    }
-    fields = {name: value for name, value in (fields | changes).items() if value != "absent"}
-    if fields["Type"] == "Notification":
-        order = ["Message", "MessageId", *(["Subject"] if fields.get("Subject") is not None else []), "Timestamp", "TopicArn", "Type"]
-    else:
-        order = ["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
-    text = "".join(f"{name}\n{fields[name]}\n" for name in order if name in fields).encode()
-    return {**fields, "Signature": signer.signature(text, hashes.SHA1() if version == "1" else hashes.SHA256())}
-
-
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("subject", ["Amazon SES Email Event Notification", "absent", None])
 def test_what_sns_signed_is_believed(certificates: Certificates, leaf: Authority, version: str, subject: str | None) -> None:
-    verify_envelope(envelope(leaf, version, Subject=subject), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf, version, Subject=subject), TOPIC, certificates)
 
 
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
 def test_confirmations_are_signed_over_other_fields(certificates: Certificates, leaf: Authority, kind: str) -> None:
     good = envelope(leaf, Type=kind, Token="t", SubscribeURL="https://sns.eu-west-1.amazonaws.com/?x", Subject="absent")
-    verify_envelope(good, TOPIC, certificates)
+    assert is_believed(verify_envelope, good, TOPIC, certificates)
     with pytest.raises(BadCallback):
         verify_envelope(good | {"SubscribeURL": "https://evil.test/"}, TOPIC, certificates)
 
@@ -242,14 +143,14 @@ def test_the_issuer_is_fetched_from_amazons_host_only(certificates: Certificates
 
 def test_issuers_may_come_with_the_leaf(certificates: Certificates, web: Web, leaf: Authority, middle: Authority) -> None:
     web.pages = {URL: leaf.pem + middle.pem}
-    verify_envelope(envelope(leaf), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
 
 
 def test_a_certificate_is_fetched_once_and_anew_when_it_has_ended(web: Web, roots: Path, leaf: Authority) -> None:
     now = [NOW.timestamp()]
     certificates = Certificates(HOST, roots, web.fetch, lambda: now[0])
     for _ in range(3):
-        verify_envelope(envelope(leaf), TOPIC, certificates)
+        assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
     assert web.asked == [URL, ISSUER_URL]
     now[0] += 400 * 86_400
     with pytest.raises(BadCallback):
@@ -261,7 +162,7 @@ def test_only_a_few_certificates_are_kept(certificates: Certificates, web: Web, 
     for n in range(40):
         url = f"https://{HOST}/{n}.pem"
         web.pages[url] = leaf.pem + middle.pem
-        verify_envelope(envelope(leaf, SigningCertURL=url), TOPIC, certificates)
+        assert is_believed(verify_envelope, envelope(leaf, SigningCertURL=url), TOPIC, certificates)
     assert len(certificates._known) <= 16
 
 
@@ -295,7 +196,7 @@ def test_a_certificate_that_is_not_sns_own_is_refused(
 def test_regions_of_their_own_sign_in_their_own_name(certificates: Certificates, web: Web, middle: Authority, name: str) -> None:
     regional = Authority(name, middle, names=(name,))
     web.pages[URL] = regional.pem + middle.pem
-    verify_envelope(envelope(regional), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(regional), TOPIC, certificates)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +218,31 @@ def test_no_certificate_is_a_refusal_but_no_answer_is_tried_again(
         verify_envelope(envelope(leaf), TOPIC, certificates)
 
 
+def test_a_host_that_gives_no_answer_is_left_in_peace_for_a_while_and_longer_each_time(roots: Path, web: Web, leaf: Authority) -> None:
+    now_s, good = NOW.timestamp(), web.pages[URL]
+    certificates = Certificates(HOST, roots, web.fetch, lambda: now_s)
+    web.pages[URL] = NoReply(False, "no route")
+    asked = []
+    for _ in range(40):
+        with pytest.raises(ConnectionError):
+            verify_envelope(envelope(leaf), TOPIC, certificates)
+        asked.append(len(web.asked))
+        now_s += 5.0
+    assert asked[:8] == [1, 2, 2, 3, 3, 3, 3, 4], "after 5, 10, 20 seconds"
+    assert asked[-1] == 7, "then once a minute"
+    web.pages[URL] = good
+    now_s += 60.0
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
+
+
+def test_an_answer_that_is_no_certificate_keeps_nobody_from_asking(certificates: Certificates, web: Web, leaf: Authority) -> None:
+    other = URL.replace("-1.pem", "-2.pem")
+    web.pages[other] = Reply(503, {}, b"")
+    with pytest.raises(ConnectionError):
+        verify_envelope(envelope(leaf, SigningCertURL=other), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
+
+
 def test_a_root_of_the_operators_own_may_be_made_by_hand(tmp_path: Path) -> None:
     root = Authority("Test root", is_authority=True, is_bare=True)
     signer = Authority("anything", root, is_bare=True)
@@ -326,7 +252,7 @@ def test_a_root_of_the_operators_own_may_be_made_by_hand(tmp_path: Path) -> None
     url = "https://localhost:8443/cert.pem"
     web.pages = {url: signer.pem}
     certificates = Certificates("localhost", path, web.fetch, NOW.timestamp, is_private=True)
-    verify_envelope(envelope(signer, SigningCertURL=url), TOPIC, certificates)
+    assert is_believed(verify_envelope, envelope(signer, SigningCertURL=url), TOPIC, certificates)
     stranger = Authority("anything", Authority("Test root", is_authority=True, is_bare=True), is_bare=True)
     web.pages = {"https://localhost:8443/2.pem": stranger.pem}
     with pytest.raises(BadCallback, match="chain"):
@@ -339,7 +265,7 @@ def test_a_certificate_may_be_the_trusted_root_itself(tmp_path: Path) -> None:
     path.write_bytes(own.pem)
     web = Web()
     web.pages = {URL: own.pem}
-    verify_envelope(envelope(own), TOPIC, Certificates(HOST, path, web.fetch, NOW.timestamp, is_private=True))
+    assert is_believed(verify_envelope, envelope(own), TOPIC, Certificates(HOST, path, web.fetch, NOW.timestamp, is_private=True))
 
 
 def test_the_public_roots_can_be_read(leaf: Authority, web: Web) -> None:
@@ -355,15 +281,15 @@ def ses(web: Web, **credentials: str) -> Esp:
 def test_an_account_with_a_topic_takes_its_envelopes_only(web: Web, roots: Path, leaf: Authority) -> None:
     esp = ses(web, topic_arn=TOPIC, trust_root=str(roots))
     good = envelope(leaf)
-    esp.verify(Callback({}, None, good))
-    esp.verify(Callback({}, json.dumps([good, good]).encode(), [good, good]))
+    assert is_believed(esp.verify, Callback({}, None, good))
+    assert is_believed(esp.verify, Callback({}, json.dumps([good, good]).encode(), [good, good]))
     for body in ([good, good | {"Message": "forged"}], [], {"eventType": "Send"}, [good, {"eventType": "Send"}]):
         with pytest.raises(BadCallback):
             esp.verify(Callback({}, None, body))
 
 
 def test_an_account_without_a_topic_takes_everything(web: Web) -> None:
-    ses(web).verify(Callback({}, None, {"eventType": "Send"}))
+    assert is_believed(ses(web).verify, Callback({}, None, {"eventType": "Send"}))
     assert web.asked == []
 
 

@@ -292,6 +292,24 @@ def test_partitions_that_are_lost_while_paused_deliver_again_when_they_come_back
         assert source.owns(records[0])
 
 
+def test_a_topic_that_is_held_waits_while_others_come_and_goes_on_without_a_gap(cluster: KafkaMock) -> None:
+    held, other = Topic(cluster), Topic(cluster)
+    both = Subscription(((held.name, "normal"), (other.name, "normal")), ("normal",))
+    held.produce([b"1"])
+    with source_of(held, both) as source:
+        poll_count(source, 1)
+        source.hold({held.name})
+        source.poll(1, 0.0)  # from here on
+        held.produce([b"2", b"3"])
+        other.produce([b"x"] * 5)
+        assert {record.topic for record in poll_count(source, 5)} == {other.name}
+        source.keep_alive()
+        other.produce([b"y"])
+        assert [record.value for record in poll_count(source, 1)] == [b"y"]
+        source.hold(())
+        assert [record.value for record in poll_count(source, 2)] == [b"2", b"3"]
+
+
 class FakeMessage:
     """A message that came in the moment in which everything was paused."""
 

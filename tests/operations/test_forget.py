@@ -1,9 +1,14 @@
 """A person is erased from every table, and stays suppressed."""
 
-import pytest
+import json
+from urllib.parse import urlsplit
 
-from db import dead_letters, payloads
+import pytest
+import redis
+
+from db import dead_letters, outbox, payloads
 from db.dead_letters import DeadLetter
+from db.outbox import Posting
 from db.payloads import Payload, Vault
 from mail.ids import new_id
 from tests.operations.console import Console
@@ -40,6 +45,17 @@ def store(world, row_id, value):
     world.run(lambda cursor: payloads.store(cursor, [Payload(row_id, value, None, {})], Vault()))
 
 
+def dlq(value, in_base64=None, **fields):
+    """A dead letter as it is published."""
+    letter = {"id": new_id(), "reason": "not-json", "value": value, **fields}
+    return json.dumps(letter if in_base64 is None else letter | {"value": in_base64, "encoding": "base64"})
+
+
+def publish(world, topic, keys, values):
+    """Something that the broker does not have yet."""
+    world.run(lambda cursor: outbox.insert(cursor, Posting(new_id(), topic, tuple(keys), tuple(values))))
+
+
 def dead(world, value, row_id=None):
     letter = DeadLetter(new_id(), "rejected", "", None, 0, {}, value, row_id)
     world.run(lambda cursor: dead_letters.insert(cursor, [letter]))
@@ -60,7 +76,7 @@ def ann(world):
     dead(world, b'{"recipient": "ANN@a.test", broken')
     dead(world, job_bytes("d", "someone"), waiting.row_id)
     dead(world, job_bytes("e", "bob@a.test"))
-    world.run(lambda cursor: cursor.execute("DELETE FROM outbox"))
+    publish(world, "email-dlq", [None] * 3, [dlq("ann@a.test"), dlq(None, "QU5OQEEudGVzdCBoZWxsbw=="), dlq("bob@a.test")])
     return {"sent": sent, "other": other, "waiting": waiting}
 
 
@@ -89,6 +105,75 @@ def test_other_people_are_left_alone(world, console, ann):
     assert len(world.rows("SELECT * FROM dead_letters")) == 1
 
 
+def test_unpublished_events_are_told_without_the_address_and_dead_letters_are_not(world, console, ann):
+    before = world.told()
+    assert [told["recipient"] for told in before].count("bob@a.test") == 1
+    assert [told["recipient"].lower() for told in before].count("ann@a.test") == 4
+    console.type("forget", "ann@a.test", "--yes")
+    after = world.told()
+    assert [told["recipient"] for told in after].count("") == 4
+    assert [told | {"recipient": ""} for told in after] == [told | {"recipient": ""} for told in before]
+    letters = world.rows("SELECT keys, values FROM outbox WHERE topic = 'email-dlq'")
+    assert [[json.loads(value)["value"] for value in row["values"]] for row in letters] == [["bob@a.test"]]
+    assert letters[0]["keys"] == [None]
+
+
+def test_an_outbox_row_of_that_person_alone_is_gone(world, console):
+    publish(world, "email-dlq", ["j"], [dlq("ann@a.test")])
+    assert "1 unpublished" in console.type("forget", "ann@a.test", "--yes").text
+    assert world.count("outbox") == 0
+
+
+@pytest.mark.parametrize("number", [0, 3, 120])
+def test_however_much_waits_to_be_published_all_of_it_is_looked_at(world, console, number):
+    for n in range(number):
+        publish(world, "email-dlq", [None], [dlq(f"bob{n}@a.test")])
+    publish(world, "email-dlq", [None], [dlq("ann@a.test")])
+    console.type("forget", "ann@a.test", "--yes")
+    assert world.count("outbox") == number
+
+
+# -- Redis -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_settings(redis_server):
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushdb()
+    host, port = urlsplit(redis_server.url).hostname, urlsplit(redis_server.url).port
+    return {"REDIS_HOST": host, "REDIS_PORT": str(port), "REDIS_DB": "0"}
+
+
+@pytest.fixture
+def client(redis_server):
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as made:
+        yield made
+
+
+def test_statuses_and_dead_letters_in_redis_go_too(world, console, ann, client, redis_settings):
+    for sent in ann.values():
+        client.set(f"email:status:0:{sent.job_id}", "delivered")
+    (row,) = world.rows("SELECT id FROM dead_letters WHERE row_id IS NOT NULL")
+    named = json.dumps({"id": row["id"], "reason": "rejected", "row": row["id"]})
+    others = [dlq(f"bob{n}@a.test") for n in range(300)]
+    theirs = [dlq("Ann@a.test"), dlq(None, "QU5OQEEudGVzdCBoZWxsbw=="), named]
+    for letter in [*others[:150], *theirs, *theirs, *others[150:]]:
+        client.rpush("email-dlq", letter)
+    done = console.type("forget", "ann@a.test", "--yes", **redis_settings)
+    assert "8 copies in Redis" in done.text, done.stderr
+    assert client.lrange("email-dlq", 0, -1) == others
+    assert set(client.keys()) == {f"email:status:0:{ann['other'].job_id}", "email-dlq"}
+    assert world.rows("SELECT details FROM audit_log")[0]["details"]["redis"] == 8
+
+
+def test_where_redis_does_not_answer_nothing_is_done_and_it_is_said(world, console, ann):
+    refused = console.type("forget", "ann@a.test", "--yes", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
+    assert refused.returncode == 1
+    assert "nothing was done" in refused.text
+    assert "email_jobs" in anywhere(world, "ann@a.test")
+    assert world.count("audit_log") == 0
+
+
 def test_somebody_who_was_forgotten_still_gets_no_mail(world, console, ann):
     console.type("forget", "ann@a.test", "--yes")
     batch = letters_of(record_of(job_bytes("again", "Ann@a.test")), record_of(job_bytes("fine", "carl@a.test")))
@@ -96,6 +181,23 @@ def test_somebody_who_was_forgotten_still_gets_no_mail(world, console, ann):
     assert [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened] == ["fine"]
     assert "removed" in console.type("suppress", "remove", "ann@a.test").text
     assert world.count("forgotten_suppressions") == 0
+
+
+def test_a_hash_stops_as_much_as_the_entry_did(world, console):
+    """For tenant 0 alone, for everybody, and an unsubscribe from what is not marketing."""
+    world.apply(event("complained", world.send("own@a.test")))
+    console.type("suppress", "add", "all@a.test")
+    world.apply(event("unsubscribed", world.send("shy@a.test", stream="transactional")))
+    for address in ("own@a.test", "all@a.test", "shy@a.test"):
+        console.type("forget", address, "--yes")
+    assert world.count("suppressions") == 0
+    jobs = [(f"{address}-{tenant}", address, tenant) for address in ("own@a.test", "all@a.test", "shy@a.test") for tenant in (0, 5)]
+    batch = letters_of(*(record_of(job_bytes(name, address, tenant=tenant)) for name, address, tenant in jobs))
+    for letter in batch.letters:
+        letter.is_marketing = True
+    opened = world.open(world.claim(), batch)
+    sent = [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened]
+    assert sent == ["own@a.test-5", "shy@a.test-0", "shy@a.test-5"]
 
 
 def test_the_audit_log_tells_who_was_forgotten_by_hash_and_what_was_done(world, console, ann):

@@ -47,6 +47,29 @@ def test_one_for_a_tenant_or_until_a_time_leaves_the_others_alone(world, console
     assert (sendable(world, "ann@a.test", 5), sendable(world, "ann@a.test", 6), sendable(world, "bob@a.test")) == (False, True, True)
 
 
+def test_without_a_tenant_it_is_for_everybody_and_tenant_0_is_a_tenant_like_any_other(world, console):
+    assert "anybody" in console.type("suppress", "add", "ann@a.test").text
+    assert "tenant 0" in console.type("suppress", "add", "bob@a.test", "--tenant", "0").text
+    assert [sendable(world, "ann@a.test", tenant) for tenant in (0, 5)] == [False, False]
+    assert [sendable(world, "bob@a.test", tenant) for tenant in (0, 5)] == [False, True]
+    assert "everybody" in console.type("suppress", "list", "--address", "ann@a.test").text
+
+
+def test_an_entry_for_everybody_is_not_narrowed_or_removed_in_one_tenants_name(world, console):
+    console.type("suppress", "add", "ann@a.test")
+    refused = console.type("suppress", "add", "ann@a.test", "--tenant", "0", "--until", "2020-01-01T00:00")
+    assert (refused.returncode, "for everybody" in refused.text) == (1, True)
+    assert console.type("suppress", "remove", "ann@a.test", "--tenant", "0").returncode == 1
+    assert not sendable(world, "ann@a.test", 5)
+    assert "removed: manual" in console.type("suppress", "remove", "ann@a.test").text
+
+
+def test_an_entry_of_tenant_0_can_become_one_for_everybody(world, console):
+    console.type("suppress", "add", "ann@a.test", "--tenant", "0")
+    assert console.type("suppress", "add", "ann@a.test").returncode == 0
+    assert not sendable(world, "ann@a.test", 5)
+
+
 def test_an_incident_is_undone_by_source_and_time_and_nothing_else_is(world, console):
     later = SENT_MS + 3_600_000
     world.apply(*[event("bounced", world.send(f"early{n}@a.test"), bounce="hard") for n in range(3)])

@@ -54,7 +54,7 @@ class EventWorld(Ledger):
         return self.database.run(work)
 
     def send(self, recipient="ann@a.test", *, tenant=0, provider="sendgrid", account_tenant=0, answer="accepted", message_id="mid", **more):
-        """A job with one attempt: open, or answered so. `cohort` and `at_ms` may be given."""
+        """A job with one attempt: open, or answered so. `cohort` and `at_ms` may be given, and the `stream` of a cohort of its own."""
         sent = Sent(new_id(more.get("at_ms", SENT_MS)), f"job-{next(_numbers)}", tenant, recipient)
         attempt_id = new_id(more.get("at_ms", SENT_MS))
         job = ledger_rows.NewJob(
@@ -76,7 +76,10 @@ class EventWorld(Ledger):
             provider=provider,
         )
         self.run(lambda cursor: ledger_rows.insert_jobs(cursor, [job]))
-        self._open(sent, attempt_id, provider, account_tenant, more.get("cohort") or new_id(), 1)
+        cohort = more.get("cohort") or new_id()
+        if "stream" in more:
+            self.run(lambda cursor: ledger_rows.insert_cohorts(cursor, [(cohort, tenant, more["stream"], 0)]))
+        self._open(sent, attempt_id, provider, account_tenant, cohort, 1)
         if answer != "open":
             self.answer(sent, answer, message_id)
         return sent

@@ -31,11 +31,16 @@ class Source:
     """Records that the test puts in; what was committed can be looked at."""
 
     def __init__(self):
-        self.waiting, self.committed, self.lost, self.kept_alive = [], [], set(), 0
+        self.waiting, self.committed, self.lost, self.kept_alive, self.held = [], [], set(), 0, ()
 
     def poll(self, limit, timeout_s):
-        records, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        records = [record for record in self.waiting if record.topic not in self.held][:limit]
+        taken = set(map(id, records))
+        self.waiting = [record for record in self.waiting if id(record) not in taken]
         return records
+
+    def hold(self, topics):
+        self.held = topics
 
     def commit(self, records):
         self.committed += records

@@ -2,25 +2,17 @@
 
 import json
 import random
-import re
 
 import pytest
 
 from esp import base as esp_base
-from mail.account import Account
 from mail.ids import new_id, wire_id
-from sandbox.fakes import callbacks
-from sandbox.fakes.callbacks import Happening
-from tests.workers.test_webhook_orders import ESPS, ROOT, STANZAS, listener_of
+from mail.outcome import NoReply
+from tests.workers.genuine import ESPS, NOW_S, STANZAS, account_of, examples_of, signer_of, value_of
+from tests.workers.test_webhook_orders import listener_of
 from tests.workers.webhook_loop import WebhookLoop, envelope
 
-NOW_S = 1_790_000_100.0
 TOPIC_ARN = "arn:aws:sns:eu-west-1:123456789012:feedback"
-
-
-def account_of(provider, tenant=0, **credentials):
-    required = {name: "1" for name, one in STANZAS[provider]["credentials"].items() if one["required"]}
-    return Account(provider, tenant, "http://127.0.0.1:1", required | credentials)
 
 
 def guarded(provider):
@@ -30,43 +22,14 @@ def guarded(provider):
     return account_of(provider, **{name: TOPIC_ARN if name.endswith("topic_arn") else "nobody knows this" for name in names})
 
 
-def happenings(provider, sent, kinds=("delivered", "complaint")):
-    line = {
-        "at": NOW_S - 50,
-        "provider": provider,
-        "attempt_id": wire_id(sent.attempt_id),
-        "message_id": "mid",
-        "recipient": sent.recipient,
-    }
-    line |= {"subject": "s", "request": 1}
-    return [Happening(kind, NOW_S - 40 + n, line, n, "Thunderbird", "192.0.2.1") for n, kind in enumerate(kinds)]
+@pytest.fixture
+def signer(provider, tmp_path):
+    return signer_of(provider, tmp_path)
 
 
-def posts(provider, sent, builder=None, now_s=NOW_S):
-    """Real callbacks of a fake ESP about that mail, and the credentials with which they are believed."""
-    builder = builder or callbacks.load(provider)
-    settings = {c["setting"]: name for name, c in STANZAS[provider]["credentials"].items()}
-    credentials = {settings[name]: value for name, value in builder.settings().items()}
-    return builder.posts(happenings(provider, sent), now_s), credentials
-
-
-def value_of(post, tenant=None):
-    content = {"headers": {name: list(values) for name, values in post.headers.items()}, "body": post.body.decode()}
-    return json.dumps(content if tenant is None else content | {"tenant": tenant}).encode()
-
-
-def pretended(post, genuine_post):
-    """A stranger's, who names the genuine sender's certificate where callbacks name one."""
-    named = re.search(rb'"SigningCertURL":"[^"]*"', genuine_post.body)
-    return post._replace(body=re.sub(rb'"SigningCertURL":"[^"]*"', named[0], post.body)) if named else post
-
-
-def genuine(provider):
-    builders = callbacks.load(provider)
-    return builders is not None
-
-
-SIGNING = [name for name in ESPS if genuine(name)]
+@pytest.fixture
+def stranger(provider, tmp_path):
+    return signer_of(provider, tmp_path)
 
 
 def dead_letters(world):
@@ -80,7 +43,7 @@ def dead_letters(world):
 def test_an_unsigned_callback_is_a_dead_letter_with_its_own_bytes_and_applies_nothing(world, provider):
     sent = world.send(provider=provider, answer="unknown")
     loop = WebhookLoop(world, [guarded(provider)], esp_base.load)
-    examples = json.loads((ROOT / "esp" / "examples" / f"{provider}.json").read_text())["callbacks"]
+    examples = examples_of(provider)
     values = []
     for example in examples:
         text = json.dumps(example["body"]).replace("WIRE", wire_id(sent.attempt_id))
@@ -96,54 +59,103 @@ def test_an_unsigned_callback_is_a_dead_letter_with_its_own_bytes_and_applies_no
     assert world.count("email_tracking") == world.count("webhook_watermarks") == world.count("suppressions") == 0
 
 
-@pytest.mark.parametrize("provider", SIGNING)
-def test_a_genuine_callback_is_believed_and_a_forged_one_beside_it_is_not(world, provider):
+@pytest.mark.parametrize("provider", ESPS)
+def test_a_genuine_callback_is_believed_and_a_forged_one_beside_it_is_not(world, provider, signer, stranger):
     sent, other = world.send(provider=provider), world.send("bob@a.test", provider=provider)
-    genuine_posts, credentials = posts(provider, sent)
-    forged_posts, _ = posts(provider, other)
-    loop = WebhookLoop(world, [account_of(provider, **credentials)], esp_base.load)
-    for post in genuine_posts + [pretended(post, genuine_posts[0]) for post in forged_posts]:
-        loop.put(value_of(post), provider, NOW_S)
+    loop = WebhookLoop(world, [signer.account], signer.listener_of)
+    forged = stranger.posts(other)
+    for post in signer.posts(sent) + forged:
+        loop.put(value_of(*post), provider, NOW_S)
     loop.turn()
     assert world.status(sent) == "complained"
     assert world.status(other) == "sent"
     assert world.suppressed("bob@a.test") == []
-    assert len(dead_letters(world)) == len(forged_posts)
+    assert len(dead_letters(world)) == len(forged)
 
 
-def disproved(post):
-    """Without its headers; what proves it in the body (a secret, a signature over fields) is another one by one letter."""
-    body = re.sub(r'("(?:SecretKey|Signature)":")(.)', lambda found: found[1] + ("A" if found[2] != "A" else "B"), post.body.decode())
-    return json.dumps({"headers": {}, "body": body}).encode()
-
-
-@pytest.mark.parametrize("provider", SIGNING)
-def test_a_callback_that_came_without_its_proof_is_refused(world, provider):
+@pytest.mark.parametrize("provider", ESPS)
+def test_a_callback_that_came_without_its_proof_is_refused(world, provider, signer):
     sent = world.send(provider=provider)
-    genuine_posts, credentials = posts(provider, sent)
-    loop = WebhookLoop(world, [account_of(provider, **credentials)], esp_base.load)
-    for post in genuine_posts:
-        loop.put(disproved(post), provider, NOW_S)
+    loop = WebhookLoop(world, [signer.account], signer.listener_of)
+    posts = signer.posts(sent)
+    for post in posts:
+        loop.put(value_of(*signer.unproved(*post)), provider, NOW_S)
     loop.turn()
     assert world.status(sent) == "sent"
-    assert len(dead_letters(world)) == len(genuine_posts)
+    assert len(dead_letters(world)) == len(posts)
 
 
-@pytest.mark.parametrize("provider", SIGNING)
-def test_a_replayed_callback_changes_nothing_a_second_time(world, provider):
+@pytest.mark.parametrize("provider", ESPS)
+def test_where_the_body_is_signed_one_changed_letter_is_refused(world, provider, signer):
+    sent, other = world.send("ann@a.test", provider=provider), world.send("ann@b.test", provider=provider)
+    loop = WebhookLoop(world, [signer.account], signer.listener_of)
+    posts = signer.posts(sent)
+    for headers, body in posts:
+        for known, put in ((wire_id(sent.attempt_id), wire_id(other.attempt_id)), ("ann@a.test", "ann@b.test")):
+            assert known in body
+            loop.put(value_of(headers, body.replace(known, put)), provider, NOW_S)
+    loop.turn()
+    assert len(dead_letters(world)) == (2 * len(posts) if signer.signs else 0)
+    assert not signer.signs or {world.status(sent), world.status(other)} == {"sent"}
+
+
+@pytest.mark.parametrize("provider", ESPS)
+def test_a_replayed_callback_changes_nothing_a_second_time(world, provider, signer):
     sent = world.send(provider=provider)
-    genuine_posts, credentials = posts(provider, sent)
-    loop = WebhookLoop(world, [account_of(provider, **credentials)], esp_base.load)
-    for post in genuine_posts:
-        loop.put(value_of(post), provider, NOW_S)
+    loop = WebhookLoop(world, [signer.account], signer.listener_of)
+    posts = signer.posts(sent)
+    for post in posts:
+        loop.put(value_of(*post), provider, NOW_S)
     loop.turn()
     before, told = world.final(sent), len(loop.broker.published)
+    assert world.status(sent) == "complained"
     for seconds in (1.0, 60.0, 30 * 86_400.0):
-        for post in genuine_posts:
-            loop.put(value_of(post), provider, NOW_S + seconds)
+        for post in posts:
+            loop.put(value_of(*post), provider, NOW_S + seconds)
         loop.turn()
     assert world.final(sent) == before
     assert [entry for entry in loop.broker.published[told:] if entry[0] == "email-events"] == []
+
+
+@pytest.mark.parametrize("provider", ESPS)
+def test_a_tenants_proof_proves_nothing_of_another_tenants(world, provider, signer, stranger):
+    """What tenant 8 signs is no news of tenant 7's mail, in whosever name it is posted."""
+    theirs = world.send("ann@a.test", tenant=7, provider=provider, account_tenant=7)
+    accounts = [account_of(provider, 7, **signer.account.credentials), account_of(provider, 8, **stranger.account.credentials)]
+    loop = WebhookLoop(world, accounts, lambda account: (signer if account.tenant == 7 else stranger).listener_of(account))
+    posts = stranger.posts(theirs)
+    for post in posts:
+        for tenant in (7, 8):
+            loop.put(value_of(*post, tenant=tenant), provider, NOW_S)
+    loop.turn()
+    assert world.status(theirs) == "sent"
+    assert world.count("suppressions") == 0
+    assert len(dead_letters(world)) == len(posts), "in tenant 7's name they are forged; in its own they match nothing"
+    for post in signer.posts(theirs):
+        loop.put(value_of(*post, tenant=7), provider, NOW_S)
+    loop.turn()
+    assert world.status(theirs) == "complained"
+
+
+def test_while_snss_certificate_cannot_be_fetched_its_callbacks_wait_and_no_other_esps_do(world, tmp_path):
+    ses, sendgrid = signer_of("ses", tmp_path), signer_of("sendgrid", tmp_path)
+    sent, other = world.send("ann@a.test", provider="ses"), world.send("bob@a.test", provider="sendgrid")
+    loop = WebhookLoop(
+        world, [ses.account, sendgrid.account], lambda account: (ses if account.provider == "ses" else sendgrid).listener_of(account)
+    )
+    pages, ses.web.pages = ses.web.pages, dict.fromkeys(ses.web.pages, NoReply(False, "no route to host"))
+    for provider, signer, about in (("ses", ses, sent), ("sendgrid", sendgrid, other)):
+        for post in signer.posts(about):
+            loop.put(value_of(*post), provider, NOW_S)
+    loop.turn()
+    assert (world.status(sent), world.status(other)) == ("sent", "complained")
+    assert dead_letters(world) == []
+    ses.web.pages = pages
+    ses.now_s += 60.0
+    loop.now_s += 60.0
+    loop.turn()
+    assert world.status(sent) == "complained"
+    assert dead_letters(world) == []
 
 
 @pytest.mark.parametrize("provider", ESPS)
@@ -153,7 +165,7 @@ def test_a_tenants_account_speaks_for_its_own_mail_only(world, provider):
     loop = WebhookLoop(
         world, [account_of(provider), account_of(provider, 7), account_of(provider, 8)], lambda account: listener_of(provider)
     )
-    examples = json.loads((ROOT / "esp" / "examples" / f"{provider}.json").read_text())["callbacks"]
+    examples = examples_of(provider)
     text = json.dumps([example["body"] for example in examples]).replace("WIRE", wire_id(theirs.attempt_id))
     before = world.final(theirs, [7])
     for body in json.loads(text):
@@ -244,7 +256,7 @@ def test_ten_thousand_malformed_bodies_kill_nobody_and_each_is_a_dead_letter_or_
     dice = random.Random(2026)
     accounts = [account_of(provider) for provider in ESPS]
     loop = WebhookLoop(world, accounts, lambda account: listener_of(account.provider))
-    recordings = {p: json.loads((ROOT / "esp" / "examples" / f"{p}.json").read_text())["callbacks"] for p in ESPS}
+    recordings = {p: examples_of(p) for p in ESPS}
     values = {p: [envelope(json.dumps(e["body"]).replace("WIRE", wire_id(new_id()))) for e in recordings[p]] for p in ESPS}
     records = [loop.put(mangled(dice, values[provider]), provider, NOW_S) for provider in ESPS * (10_000 // len(ESPS))]
     sent = world.send("last@a.test", provider="sendgrid")
@@ -290,7 +302,7 @@ def test_what_postgres_cannot_hold_costs_its_own_callback_only(world, expect_err
     assert len(loop.source.committed) == 3
 
 
-def test_a_bug_in_one_esps_file_stops_nobody_else(world, expect_errors):
+def test_a_bug_in_one_esps_file_stops_nobody_else(world, expect_errors, tmp_path):
     sent = world.send(provider="postmark")
 
     class Broken:
@@ -301,9 +313,8 @@ def test_a_bug_in_one_esps_file_stops_nobody_else(world, expect_errors):
         world, [account_of("sendgrid"), account_of("postmark")], lambda a: Broken() if a.provider == "sendgrid" else listener_of("postmark")
     )
     loop.put(envelope([{}]), "sendgrid")
-    genuine_posts, _ = posts("postmark", sent)
-    for post in genuine_posts:
-        loop.put(value_of(post), "postmark", NOW_S)
+    for post in signer_of("postmark", tmp_path).posts(sent):
+        loop.put(value_of(*post), "postmark", NOW_S)
     loop.turn()
     assert world.status(sent) == "complained"
     assert [letter["error"] for letter in dead_letters(world)] == ["reading it failed with ZeroDivisionError"]

@@ -1,14 +1,13 @@
 """The same events in another order, and each of them twice, come to the same end.
 
-The streams are what each ESP documents its callbacks to be (esp/examples), read by the ESP's own file.
+The streams are what each ESP documents its callbacks to be (esp/examples), and what the fakes report, read by the ESP's own file.
 """
 
 import itertools
 import json
 import random
-import tomllib
 from datetime import timedelta
-from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -18,12 +17,12 @@ from esp.base import Listener
 from mail.account import Account
 from mail.event import EventType
 from mail.ids import wire_id
+from sandbox.fakes import callbacks
+from sandbox.fakes.callbacks import Happening, Kind
 from tests.workers.event_world import SENT_AT, arrival_of, event
+from tests.workers.genuine import ESPS, STANZAS, examples_of
 from workers.callbacks import Mailbag
 
-ROOT = Path(__file__).resolve().parents[2]
-STANZAS = tomllib.loads((ROOT / "config" / "esps.toml").read_text())
-ESPS = [name for name, stanza in STANZAS.items() if stanza.get("callbacks", True)]
 SHORT, ORDERS = 5, 200
 ANSWERS = ["accepted", "open", "unknown", "throttled"]
 
@@ -35,17 +34,37 @@ def listener_of(provider):
     return esp
 
 
-def recording(provider):
+def documented(provider):
     """All documented callbacks of an ESP as events for one mail: recipient and attempt are put in later. They begin when it was sent."""
-    path = ROOT / "esp" / "examples" / f"{provider}.json"
+    wire = wire_id("01900000-0000-7000-8000-000000000001")
+    bodies = [json.loads(json.dumps(example["body"]).replace("WIRE", wire)) for example in examples_of(provider)]
+    return _events_of(provider, bodies)
+
+
+def reported(provider):
+    """What the fake reports of a mail to which everything happens, some of it several times."""
+    line = {"at": 0.0, "provider": provider, "attempt_id": wire_id("01900000-0000-7000-8000-000000000001"), "message_id": "m"}
+    line |= {"recipient": "ann@a.test", "subject": "s", "request": 1}
+    kinds = (*get_args(Kind), "deferred", "open", "machine_open", "click")
+    happened = [
+        Happening(kind, 1_790_000_000.0 + 7 * n, line, n, "Thunderbird", "192.0.2.1", "https://a.test/") for n, kind in enumerate(kinds)
+    ]
+    posts = callbacks.load(provider).posts(happened, 1_790_000_200.0)
+    return _events_of(provider, [json.loads(post.body) for post in posts])
+
+
+def _events_of(provider, bodies):
     listener, found = listener_of(provider), {}
-    for example in json.loads(path.read_text())["callbacks"]:
-        text = json.dumps(example["body"]).replace("WIRE", wire_id("01900000-0000-7000-8000-000000000001"))
-        for one in listener.parse_events(json.loads(text)):
+    for body in bodies:
+        for one in listener.parse_events(body):
             found.setdefault((one.event_id, one.type, one.at), one)
-    events = [msgspec.structs.replace(one, recipient="", bounce=one.bounce) for one in found.values()]
+    events = [msgspec.structs.replace(one, recipient="") for one in found.values()]
     first = min(one.at for one in events if one.at)
     return [msgspec.structs.replace(one, at=one.at and SENT_AT + (one.at - first) % timedelta(days=3)) for one in events]
+
+
+STREAMS = [pytest.param(provider, documented, id=f"{provider}, documented") for provider in ESPS]
+STREAMS += [pytest.param(provider, reported, id=f"{provider}, the fake's") for provider in ESPS if callbacks.load(provider)]
 
 
 def short_of(events):
@@ -71,8 +90,8 @@ def play(world, provider, streams, answer):
     return sends, [world.final(sent, [tenant]) for tenant, sent in enumerate(sends)]
 
 
-@pytest.mark.parametrize("provider", ESPS)
-def test_every_permutation_of_a_short_stream_doubled_comes_to_the_same_end(world, provider):
+@pytest.mark.parametrize(("provider", "recording"), STREAMS)
+def test_every_permutation_of_a_short_stream_doubled_comes_to_the_same_end(world, provider, recording):
     events = short_of(recording(provider))
     streams = [[[one] for one in (*order, *order)] for order in itertools.permutations(events)]
     _, ends = play(world, provider, streams, "accepted")
@@ -81,8 +100,8 @@ def test_every_permutation_of_a_short_stream_doubled_comes_to_the_same_end(world
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("provider", ESPS)
-def test_random_orders_of_a_long_stream_doubled_come_to_the_same_end(world, provider, answer):
+@pytest.mark.parametrize(("provider", "recording"), STREAMS)
+def test_random_orders_of_a_long_stream_doubled_come_to_the_same_end(world, provider, recording, answer):
     dice, events = random.Random(11), recording(provider)
     streams = []
     for _ in range(ORDERS if answer == "accepted" else 40):

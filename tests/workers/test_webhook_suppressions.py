@@ -41,19 +41,63 @@ def test_a_suppression_belongs_to_the_jobs_tenant_and_names_its_source_and_time(
     assert world.rows("SELECT at FROM suppressions")[0]["at"] == one.at
 
 
-def test_the_next_job_to_somebody_who_complained_is_suppressed_for_that_tenant_only(world):
-    world.apply(event("complained", world.send("ann@a.test", tenant=5)))
-    batch = letters_of(record_of(job_bytes("for-5", "ann@a.test", tenant=5)), record_of(job_bytes("for-6", "ann@a.test", tenant=6)))
+def sendable(world, tenants, address="ann@a.test"):
+    """Of one marketing and one other job of each tenant: those that would be sent, as "<tenant> <stream>"."""
+    names = [f"{tenant} {stream}" for tenant in tenants for stream in ("marketing", "transactional")]
+    batch = letters_of(*(record_of(job_bytes(name, address, tenant=int(name.split()[0]))) for name in names))
+    for letter in batch.letters:
+        letter.is_marketing = letter.job.job_id.endswith("marketing")
     opened = world.open(world.claim(), batch)
-    assert [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened] == ["for-6"]
+    return [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened]
 
 
-def test_an_unsubscribe_stops_marketing_mail_only(world):
+@pytest.mark.parametrize(("kind", "bounce"), [("complained", ""), ("bounced", "hard")])
+@pytest.mark.parametrize("tenant", [0, 5])
+def test_who_complained_or_is_not_there_gets_no_mail_of_that_tenant_only(world, tenant, kind, bounce):
+    world.apply(event(kind, world.send("ann@a.test", tenant=tenant), bounce=bounce))
+    others = [t for t in (0, 5, 6) if t != tenant]
+    assert sendable(world, (0, 5, 6)) == [f"{t} {stream}" for t in others for stream in ("marketing", "transactional")]
+
+
+@pytest.mark.parametrize("tenant", [0, 5])
+def test_an_unsubscribe_from_marketing_mail_stops_that_tenants_marketing_mail_only(world, tenant):
+    world.apply(event("unsubscribed", world.send("ann@a.test", tenant=tenant, stream="marketing")))
+    assert f"{tenant} marketing" not in sendable(world, (0, 5))
+    assert len(sendable(world, (10, 11))) == 4
+    assert world.rows("SELECT stream FROM suppressions") == [{"stream": "marketing"}]
+
+
+def test_an_unsubscribe_from_another_stream_is_on_the_list_and_stops_no_marketing_mail(world):
+    world.apply(event("unsubscribed", world.send("ann@a.test", stream="transactional")))
+    assert world.rows("SELECT reason, stream FROM suppressions") == [{"reason": "unsubscribe", "stream": "transactional"}]
+    assert len(sendable(world, (0,))) == 2
+
+
+def test_where_nobody_knows_the_stream_marketing_mail_is_stopped(world):
     world.apply(event("unsubscribed", world.send("ann@a.test")))
-    batch = letters_of(record_of(job_bytes("news", "ann@a.test")), record_of(job_bytes("ticket", "ann@a.test")))
-    batch.letters[0].is_marketing = True
-    opened = world.open(world.claim(), batch)
-    assert [letter.job.job_id for letter in batch.letters if letter.attempt_id in opened] == ["ticket"]
+    assert sendable(world, (0,)) == ["0 transactional"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_several_unsubscribes_the_one_from_marketing_mail_counts_in_whatever_order(world, order):
+    sends = [world.send("ann@a.test", stream=stream) for stream in ("transactional", "marketing", "marketing")]
+    events = [event("unsubscribed", sent, after_s=after_s) for sent, after_s in zip(sends, (5, 90, 30), strict=True)]
+    for number in order:
+        world.apply(events[number])
+    assert world.rows("SELECT stream, at FROM suppressions") == [{"stream": "marketing", "at": events[2].at}]
+
+
+def test_several_unsubscribes_in_one_batch_are_one_entry(world):
+    sends = [world.send("ann@a.test", stream=stream) for stream in ("transactional", "marketing")]
+    world.apply(*(event("unsubscribed", sent) for sent in sends))
+    assert world.rows("SELECT stream FROM suppressions") == [{"stream": "marketing"}]
+
+
+def test_events_change_nothing_about_an_entry_for_everybody(world):
+    world.run(lambda cursor: suppressions.add(cursor, "ann@a.test", None, "hard-bounce", "operator ann", None))
+    world.apply(event("bounced", world.send("ann@a.test"), bounce="hard"))
+    assert world.suppressed() == [(0, "hard-bounce", "operator ann")]
+    assert sendable(world, (0, 5)) == []
 
 
 # -- the ESP's own fault -----------------------------------------------------------------------------------------------
@@ -100,7 +144,7 @@ def test_a_delivery_of_another_account_or_another_time_shows_nothing(world):
 def test_an_incident_takes_nothing_back_that_others_had_suppressed(world):
     day_before = SENT_MS - 86_400_000
     world.apply(*refuse(world, 1, at_ms=day_before))
-    world.run(lambda cursor: suppressions.add(cursor, "r1@a.test", 0, "hard-bounce", "operator", None))
+    world.run(lambda cursor: suppressions.add(cursor, "r1@a.test", None, "hard-bounce", "operator", None))
     world.apply(*refuse(world, MASS))
     assert world.rows("SELECT address FROM suppressions ORDER BY 1") == [{"address": "r0@a.test"}, {"address": "r1@a.test"}]
 

@@ -7,8 +7,11 @@ from mail.record import Record
 from tests.workers.loop_world import Source
 from workers.callbacks import Sorter
 from workers.event_desk import EventDesk
+from workers.failpoints import Failpoints
 from workers.lag_gauge import LagGauge
 from workers.patience import Patience
+from workers.postponed import Postponed
+from workers.quarantine import Quarantine
 from workers.recorder import Recorder
 from workers.webhook import Tools, Webhook
 
@@ -35,25 +38,42 @@ class Broker:
         self.poll()
 
 
+class Hand:
+    """The flight log's word for what is being read: which records were named, and who is named now."""
+
+    def __init__(self):
+        self.named, self.holds = [], ""
+
+    def take_in_hand(self, name):
+        self.named.append(name)
+        self.holds = name
+
+    def let_go(self):
+        self.holds = ""
+
+
 class WebhookLoop:
     """One worker. `listeners` reads the callbacks of each (provider, tenant); the topic of a provider is "webhook-<provider>"."""
 
     def __init__(self, world, accounts, listener_of, books=None, recorder=None):
         self.world, self.source, self.broker, self.now_s = world, Source(), Broker(), 1000.0
-        self.lag = {}
+        self.lag, self.hand = {}, Hand()
         patience = Patience(world.database, self.source.keep_alive, lambda s: None, lambda stage, limit: None)
+        recorder = recorder or Recorder([patience], lambda: None)
+        quarantine = Quarantine(recorder, lambda: self.now_s)
         providers = {f"webhook-{account.provider}": account.provider for account in accounts}
         self.loop = Webhook(
             Tools(
                 source=self.source,
-                sorter=Sorter(providers, accounts, listener_of),
+                quarantine=quarantine,
+                sorter=Sorter(providers, accounts, listener_of, quarantine, self.hand, Failpoints({})),
+                postponed=Postponed(self.source.owns, self.source.hold, lambda: self.now_s),
                 books=books or world.books,
-                recorder=recorder or Recorder([patience], lambda: None),
+                recorder=recorder,
                 desk=EventDesk(self.broker),
                 lag=LagGauge(dict),
                 read_lag=lambda: self.lag,
                 beat=lambda stage, limit: None,
-                wait=lambda s: None,
                 note_batch=lambda count: None,
                 clock=lambda: self.now_s,
             )

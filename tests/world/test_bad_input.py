@@ -5,6 +5,7 @@ are sent once; and no worker dies, but over the one record that kills, which is 
 """
 
 import base64
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ ALL: list[Bad | Odd] = [*BAD, *ODD]
 PARTITIONS = [(topic, number) for number in range(3) for topic in ("email-jobs", "email-jobs-high")]
 FOR_TAGS = ("email-jobs-high", 3)
 FOR_THE_KILLER = ("email-jobs", 7)
+FOR_THE_KILLING_CALLBACK = ("webhook-sendgrid", 0)
 LIMIT_S = 40.0
 KILL_LIMIT_S = 60.0
 
@@ -233,6 +235,20 @@ def test_a_due_row_that_kills_its_worker_is_set_aside_at_the_third_death(town: T
     assert town.ledger()[address("killing-row")] == 0
     _assert_deaths(town, before, 3)
     assert town.suspects() == {}
+
+
+@pytest.mark.usefixtures("fates")
+def test_a_callback_that_kills_its_reader_is_set_aside_at_the_third_death(town: Town) -> None:
+    before = town.processes()
+    value = json.dumps({"headers": {}, "body": json.dumps([{"event": "open", "words": MARKER}])}).encode()
+    stand = town.produce([value], *FOR_THE_KILLING_CALLBACK)[0]
+    if KAFKA == "mock":
+        record = "/".join(map(str, stand))
+        wait_until(lambda: record in town.suspects(), LIMIT_S, "the first death")
+        town.note_a_death_elsewhere(record)
+    letter = _wait_for_dead_letter(town, value)
+    assert (letter.source, letter.reason) == (stand, "crashes-worker")
+    _assert_deaths(town, before, 2 if KAFKA == "mock" else 3)
 
 
 def _wait_for_dead_letter(town: Town, value: bytes) -> Dead:

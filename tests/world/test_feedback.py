@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from mail.event import STATUS_RANK
+from mail.template import is_marketing
 from sandbox import fakes, traffic
 from sandbox.children import wait_until
 from sandbox.fakes.callbacks import Happening, Kind
@@ -152,6 +153,10 @@ def _look(product: Product, world: World, wanted: dict[str, list[str]], told: Co
         rows = database.read("SELECT recipient_email, job_id, status, delivered_at, opened_at, clicked_at, next_attempt_at FROM email_jobs")
         tables = {
             "suppressions": database.read("SELECT address, reason, source FROM suppressions"),
+            "unsubscribed": database.read(
+                "SELECT j.type, s.stream FROM suppressions s JOIN email_jobs j ON lower(j.recipient_email) = s.address AND j.tenant_id = s.tenant"
+                " WHERE s.reason = 'unsubscribe'"
+            ),
             "uncertain": database.read("SELECT attempt_id FROM uncertain_attempts"),
             "dead": database.read("SELECT reason FROM dead_letters"),
             "unmatched": database.read("SELECT id FROM unmatched_events"),
@@ -219,6 +224,12 @@ def test_those_who_bounced_or_complained_are_suppressed_and_nobody_else(story: S
     # not all ESPs say why they dropped a mail, so a dropped one may be suppressed or not
     dropped = {(recipient, "hard-bounce") for recipient, kinds in story.happened.items() if "dropped" in kinds}
     assert {(address, reason) for address, reason, _ in story.tables["suppressions"]} - dropped == wanted
+
+
+def test_an_unsubscribe_has_the_stream_of_its_mail(story: Story) -> None:
+    assert story.tables["unsubscribed"]
+    for job_type, stream in story.tables["unsubscribed"]:
+        assert stream == ("marketing" if is_marketing(job_type) else "transactional"), job_type
 
 
 def test_every_esp_that_calls_back_has_a_watermark_and_no_error_was_logged(story: Story) -> None:
