@@ -129,7 +129,6 @@ class Webhook:
         for (provider, event), count in findings.tally.items():
             metrics.WEBHOOK_EVENTS.labels(provider, event).inc(count)
         for provider, count in findings.duplicates.items():
-            metrics.DUPLICATES_CONFIRMED.labels(provider).inc(count)
             log.error("events confirm two attempts of the same job", provider=provider, jobs=count)
         if findings.refused:
             metrics.DEAD_LETTERS.labels("bad-callback").inc(findings.refused)
