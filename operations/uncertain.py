@@ -40,7 +40,10 @@ _ASK = "look the emails up on the ESP's own pages, then `uncertain confirm` or `
 # What the keeper's words (workers/doubt_rules.py) mean to an operator: what is the matter, and what can be done.
 ADVICE = {
     "grace": ("its grace is not over", "wait: an event may still come"),
-    "watermark": ("events of the account are not applied far enough", "wait; if it stays so, look at the ESP's webhook and email_kafka_lag"),
+    "watermark": (
+        "events of the account are not applied far enough",
+        "wait; if it stays so, look at the ESP's webhook and email_kafka_lag",
+    ),
     "no-watermark": (
         "held: no event of this account has ever been applied",
         f"set up the ESP's webhook; events from now on do it. Or {_ASK}",
