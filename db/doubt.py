@@ -66,8 +66,8 @@ class Doubted(NamedTuple):
     has_payload: bool
 
 
-class Look(NamedTuple):
-    """A look that decided nothing: what is waited for, and in how many seconds somebody looks again."""
+class Waiting(NamedTuple):
+    """A doubt about which nothing was decided: what it waits for, and in how many seconds somebody looks again."""
 
     attempt_id: str
     waits_for: str
@@ -124,19 +124,19 @@ def lock(cursor: Cursor, leased: Mapping[str, str]) -> None:
         fetch(cursor, sql("lock_jobs"), _bounded(list(leased.values())))
 
 
-def note(cursor: Cursor, looks: Sequence[Look], now: datetime) -> None:
+def note(cursor: Cursor, waiting: Sequence[Waiting], now: datetime) -> None:
     """Nothing was decided about these."""
-    if looks:
-        looks = sorted(looks)
+    if waiting:
+        waiting = sorted(waiting)
         values = {
-            "ids": uuid_array([x.attempt_id for x in looks]),
-            "reasons": text_array([x.waits_for for x in looks]),
-            "awaited": time_array([x.awaited for x in looks]),
-            "passed": time_array([x.passed_at for x in looks]),
-            "again": number_array([x.again_s for x in looks]),
+            "ids": uuid_array([x.attempt_id for x in waiting]),
+            "reasons": text_array([x.waits_for for x in waiting]),
+            "awaited": time_array([x.awaited for x in waiting]),
+            "passed": time_array([x.passed_at for x in waiting]),
+            "again": number_array([x.again_s for x in waiting]),
             "now": now,
         }
-        cursor.execute(sql("note_look"), values)
+        cursor.execute(sql("note_waiting"), values)
 
 
 def decide(cursor: Cursor, doubted: Sequence[Uncertain | Doubted], state: str, status: str, why: str) -> set[str]:

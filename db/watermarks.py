@@ -47,7 +47,7 @@ class Mark(NamedTuple):
     quiet_since: datetime | None
 
 
-def look(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
+def marks(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
     """How far the events of each account are applied, and whether that can be relied on. `topics` names each ESP's topic."""
     quiet = dict(fetch(cursor, sql("find_quiet_topics"), {"fresh_s": FRESH_S}))
     rows = fetch(cursor, sql("read_watermarks"), {})
@@ -56,4 +56,4 @@ def look(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
 
 def read(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, datetime]:
     """Watermarks that can be relied on. One whose topic lags, or that nobody has read lately, is none."""
-    return {owner: mark.at for owner, mark in look(cursor, topics).items() if mark.quiet_since is not None}
+    return {owner: mark.at for owner, mark in marks(cursor, topics).items() if mark.quiet_since is not None}

@@ -131,12 +131,12 @@ class DoubtKeeper:
         rulings = self._rule(cursor, doubt.read(cursor, leased), found, now)
         taken, duplicates = self._accept(cursor, rulings.taken)
         resent = self._resend(cursor, rulings.resends, now)
-        doubt.note(cursor, rulings.looks, now)
+        doubt.note(cursor, rulings.waiting, now)
         self._failpoints.hit("doubt-decided")
         return Settled(taken, resent, duplicates)
 
     def _rule(self, cursor: Cursor, doubts: Sequence[Doubted], found: Mapping[str, bool], now: datetime) -> Rulings:
-        marks = watermarks.look(cursor, self._terms.webhook_topics)
+        marks = watermarks.marks(cursor, self._terms.webhook_topics)
         evidence = {d: self._evidence(d, marks.get((d.provider, d.account_tenant)), found.get(d.attempt_id)) for d in doubts}
         return doubt_rules.rule(evidence, self._terms.policies, now)
 

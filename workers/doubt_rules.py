@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from db.doubt import Doubted, Look
+from db.doubt import Doubted, Waiting
 from db.watermarks import Mark
 
 Policy = Literal["resend", "hold"]
@@ -59,7 +59,7 @@ class Rulings(NamedTuple):
 
     taken: list[Doubted]
     resends: list[Doubted]
-    looks: list[Look]
+    waiting: list[Waiting]
 
 
 def rule(doubts: Mapping[Doubted, Evidence], policies: Policies, now: datetime) -> Rulings:
@@ -76,7 +76,7 @@ def rule(doubts: Mapping[Doubted, Evidence], policies: Policies, now: datetime) 
         if wait is None:
             rulings.resends.append(doubted)
         else:
-            rulings.looks.append(_look(doubted, evidence, wait, passed_at, now))
+            rulings.waiting.append(_waiting(doubted, evidence, wait, passed_at, now))
     return rulings
 
 
@@ -115,10 +115,10 @@ def _is_silence(evidence: Evidence, passed_at: datetime | None) -> bool:
     return passed_at is not None and quiet_since is not None and quiet_since >= passed_at + timedelta(seconds=SETTLE_S)
 
 
-def _look(doubted: Doubted, evidence: Evidence, wait: Wait, passed_at: datetime | None, now: datetime) -> Look:
+def _waiting(doubted: Doubted, evidence: Evidence, wait: Wait, passed_at: datetime | None, now: datetime) -> Waiting:
     """Old doubts are looked at less often: each look may cost the ESP a search."""
     age_s = (now - doubted.since).total_seconds()
     again_s = min(max(age_s * _SHARE_OF_AGE, _SOONEST_S), _LATEST_S)
     if passed_at is not None and wait is Wait.WATERMARK:
         again_s = SETTLE_S
-    return Look(doubted.attempt_id, str(wait), doubted.since + evidence.margin, passed_at, again_s)
+    return Waiting(doubted.attempt_id, str(wait), doubted.since + evidence.margin, passed_at, again_s)

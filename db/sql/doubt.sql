@@ -46,7 +46,7 @@ LEFT JOIN send_cohorts c ON c.id = a.cohort_id
 WHERE u.attempt_id = ANY(%(attempt_ids)s::uuid[]) AND j.status = 'uncertain' AND j.attempt_id = u.attempt_id
 ORDER BY u.attempt_id
 
--- name: note_look
+-- name: note_waiting
 -- Nothing could be decided: what is waited for, and when somebody looks again.
 UPDATE uncertain_attempts u
 SET waits_for = i.waits_for, awaited = i.awaited, passed_at = i.passed_at,
