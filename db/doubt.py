@@ -1,7 +1,7 @@
 """Uncertain attempts: what is in doubt, how a decision about it is written down, once, and which doubts came true twice."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -157,6 +157,12 @@ def decide(cursor: Cursor, doubted: Sequence[Uncertain | Doubted], state: str, s
     cursor.execute(sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
     jobs = _bounded(rows) | {"attempt_ids": uuid_array(attempts), "status": status, "error": None if status == "sent" else why}
     return {row[0] for row in fetch(cursor, sql("decide_uncertain_jobs"), jobs)}
+
+
+def drop(cursor: Cursor, attempt_ids: Collection[str]) -> None:
+    """Forget doubts on which nothing hangs: their jobs, which are locked, have come to an end by another attempt."""
+    if attempt_ids:
+        fetch(cursor, sql("take_uncertain"), {"ids": uuid_array(attempt_ids), "status": ""})
 
 
 def resend(cursor: Cursor, doubted: Sequence[Doubted], why: str, now: datetime) -> set[str]:

@@ -128,7 +128,9 @@ class DoubtKeeper:
         """One transaction. What was evidence before the asking is looked at again, under the locks."""
         doubt.lock(cursor, leased)
         now = self._clock(cursor)
-        rulings = self._rule(cursor, doubt.read(cursor, leased), found, now)
+        doubts = doubt.read(cursor, leased)
+        doubt.drop(cursor, leased.keys() - {d.attempt_id for d in doubts})
+        rulings = self._rule(cursor, doubts, found, now)
         taken, duplicates = self._accept(cursor, rulings.taken)
         resent = self._resend(cursor, rulings.resends, now)
         doubt.note(cursor, rulings.waiting, now)

@@ -11,6 +11,7 @@ from db import ledger as ledger_rows
 from esp.http import Exchange
 from mail.outcome import NoReply, Reply, Request
 from tests.workers.doubt_world import MINUTE, SECOND, DoubtWorld, Reporting, Searchable, Silent
+from tests.workers.ledger_world import job_bytes
 from workers import doubt_keeper, ledger_gauges
 from workers.doubt_rules import Policies
 from workers.failpoints import Failpoints
@@ -120,6 +121,7 @@ def test_where_no_evidence_comes_a_transactional_email_is_resent_exactly_once_th
     world.pass_watermark()
     world.keep(HOUR)
     assert sorted(world.resends()) == ["a", "b", "c", "d"]
+    world.deliver(job_bytes("a", "a@example.com"))  # Kafka brings it once more, before the row is leased
     world.lease_due()
     world.keep(HOUR)
     assert world.lease_due() == []
@@ -405,6 +407,20 @@ def test_an_event_that_comes_while_the_resend_is_in_the_air_is_counted_with_its_
     world.wire.behave = accept
     world.lease_due()
     assert sum(world.duplicates().values()) == 1
+
+
+def test_a_resend_in_doubt_whose_job_arrived_by_the_first_attempt_is_no_doubt_any_more(world):
+    resent(world)
+
+    def fall_silent(request):
+        world.report(world.now, world.event("delivered", "j", 0))
+        return NoReply(True, "read timed out")
+
+    world.wire.behave = fall_silent
+    world.lease_due()
+    world.date_doubts()
+    world.keep(20)
+    assert (world.status("j"), world.waits(), world.duplicates()) == ("delivered", {}, {})
 
 
 def test_a_resend_after_which_the_first_attempt_turns_out_to_be_refused_is_no_duplicate(world):
