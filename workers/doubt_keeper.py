@@ -24,6 +24,7 @@ from workers import doubt_rules, postings
 from workers.doubt_rules import Evidence, Policies, Rulings
 from workers.failpoints import Failpoints
 from workers.postings import Published
+from workers.status_board import Shown, StatusBoard
 
 log = telemetry.log.get("workers.doubt_keeper")
 
@@ -47,10 +48,10 @@ class Terms(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What a round came to, by ESP: emails that were taken, and sent again."""
+    """What a round came to: emails that were taken, emails that are sent again, and by ESP the jobs that were taken twice."""
 
-    taken: Counter[str]
-    resent: Counter[str]
+    taken: list[Doubted]
+    resent: list[Doubted]
     duplicates: Counter[str]
 
 
@@ -66,6 +67,7 @@ class DoubtKeeper:
         database: Database,
         place: str,
         failpoints: Failpoints,
+        board: StatusBoard,
         clock: Callable[[Cursor], datetime] = doubt.clock,
         monotonic: Callable[[], float] = time.monotonic,
     ):
@@ -76,6 +78,7 @@ class DoubtKeeper:
         self._database = database
         self._place = place
         self._failpoints = failpoints
+        self._board = board
         self._clock = clock
         self._monotonic = monotonic
 
@@ -87,7 +90,7 @@ class DoubtKeeper:
         self._failpoints.hit("doubt-asked")
         settled = self._database.run(lambda cursor: self._decide(cursor, leased, found))
         self._failpoints.hit("doubt-recorded")
-        _tell(settled)
+        self._tell(settled)
         return settled
 
     def _lease(self, cursor: Cursor) -> tuple[dict[str, str], list[Doubted]]:
@@ -149,24 +152,34 @@ class DoubtKeeper:
         margin = timedelta(seconds=esp.limits.evidence_margin_s)
         return Evidence(True, isinstance(esp, Listener), isinstance(esp, Finder), margin, mark, found)
 
-    def _accept(self, cursor: Cursor, taken: Sequence[Doubted]) -> tuple[Counter[str], Counter[str]]:
-        """The ESP has them: they count as sent, and are told so. Returns them by ESP, and jobs that were taken twice."""
+    def _accept(self, cursor: Cursor, taken: Sequence[Doubted]) -> tuple[list[Doubted], Counter[str]]:
+        """The ESP has them: they count as sent, and are told so. Returns them, and the jobs that were taken twice."""
         moved = doubt.decide(cursor, taken, "accepted", "sent", FOUND)
         sent = [d for d in taken if d.row_id in moved]
         payloads.delete(cursor, sorted(moved))
         cells = Counter((d.cohort_id, d.provider, d.mailbox_provider) for d in sent if d.cohort_id)
         ledger.add_sent_to_cohorts(cursor, [CohortCount(str(c), p, m, sent=n) for (c, p, m), n in cells.items()], self._place)
         outbox.insert(cursor, postings.of_events(self._terms.events_topic, [_sent_event(d) for d in sent]))
-        return Counter(d.provider for d in sent), doubt.confirm_duplicates(cursor, sorted(moved))
+        return sent, doubt.confirm_duplicates(cursor, sorted(moved))
 
-    def _resend(self, cursor: Cursor, resends: Sequence[Doubted], now: datetime) -> Counter[str]:
+    def _resend(self, cursor: Cursor, resends: Sequence[Doubted], now: datetime) -> list[Doubted]:
         """The policy's word where no evidence came; on the audit log, with the attempts that it was about."""
         moved = doubt.resend(cursor, resends, RESENT, now)
         resent = [d for d in resends if d.row_id in moved]
         if resent:
             details = {"attempts": [d.attempt_id for d in resent], "jobs": [d.job_id for d in resent]}
             replay.audit(cursor, self._place, "uncertain resend by policy", f"{len(resent)} emails", details)
-        return Counter(d.provider for d in resent)
+        return resent
+
+    def _tell(self, settled: Settled) -> None:
+        """What is on record now is shown to producers and written to the log."""
+        self._board.show([Shown(d.tenant, d.job_id, "sent") for d in settled.taken])
+        for provider, emails in Counter(d.provider for d in settled.taken).items():
+            log.info("an ESP's search has found uncertain emails: they were taken", provider=provider, emails=emails)
+        for provider, emails in Counter(d.provider for d in settled.resent).items():
+            log.warning("no evidence came for uncertain emails: sent again by policy", provider=provider, emails=emails)
+        for provider, jobs in settled.duplicates.items():
+            log.error("evidence confirms two attempts of the same job", provider=provider, jobs=jobs)
 
 
 def _sent_event(doubted: Doubted) -> Published:
@@ -181,12 +194,3 @@ def _sent_event(doubted: Doubted) -> Published:
         campaign_id=doubted.campaign_id or "",
         at=datetime.now(UTC).isoformat(),
     )
-
-
-def _tell(settled: Settled) -> None:
-    for provider, emails in settled.taken.items():
-        log.info("an ESP's search has found uncertain emails: they were taken", provider=provider, emails=emails)
-    for provider, emails in settled.resent.items():
-        log.warning("no evidence came for uncertain emails: sent again by policy", provider=provider, emails=emails)
-    for provider, jobs in settled.duplicates.items():
-        log.error("evidence confirms two attempts of the same job", provider=provider, jobs=jobs)

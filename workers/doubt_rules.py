@@ -16,6 +16,7 @@ Policy = Literal["resend", "hold"]
 
 # Between the watermark's passing and the word that nothing waits: longer than a webhook worker needs to look twice.
 SETTLE_S = 20.0
+_SETTLED_S = SETTLE_S + 10.0  # by then each partition has given its word
 _SOONEST_S, _LATEST_S, _SHARE_OF_AGE = 15.0, 900.0, 0.1
 
 
@@ -120,5 +121,5 @@ def _waiting(doubted: Doubted, evidence: Evidence, wait: Wait, passed_at: dateti
     age_s = (now - doubted.since).total_seconds()
     again_s = min(max(age_s * _SHARE_OF_AGE, _SOONEST_S), _LATEST_S)
     if passed_at is not None and wait is Wait.WATERMARK:
-        again_s = SETTLE_S
+        again_s = _SETTLED_S
     return Waiting(doubted.attempt_id, str(wait), doubted.since + evidence.margin, passed_at, again_s)

@@ -68,13 +68,23 @@ class Records:
             yield request, self.answer()
 
 
+class Board:
+    """What producers are shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def show(self, statuses):
+        self.shown += [(each.job_id, each.status) for each in statuses]
+
+
 class DoubtWorld(Loop):
     """Emails go out through one of two ESPs with the wire saying nothing; the simulated clock starts three hours ago."""
 
     def __init__(self, parameters, folder, esp=Reporting):
         super().__init__(parameters, folder)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in load()]))
-        self.esp, self.records = esp, Records()
+        self.esp, self.records, self.board = esp, Records(), Board()
         self.began = self.now = datetime.now(UTC) - timedelta(hours=3)
         self.books = EventBooks("host/webhook-0", TOPICS)
 
@@ -114,6 +124,7 @@ class DoubtWorld(Loop):
             database or self.ledger.database,
             "host/keeper-0",
             failpoints or Failpoints({}, None),
+            self.board,
             clock or (lambda cursor: self.now),
         )
 

@@ -202,7 +202,7 @@ def test_what_the_search_finds_was_taken_and_is_told_without_a_resend(open_world
     told = world.ledger.database.read("SELECT unnest(values)::jsonb->>'event' FROM outbox")
     assert [row[0] for row in told] == ["sent"]
     assert world.ledger.database.read("SELECT sum(sent)::int FROM esp_cohort_stats") == [(1,)]
-    assert world.records.asked == 1
+    assert world.records.asked == 1 and world.board.shown == [("j", "sent")]
 
 
 @pytest.mark.parametrize("answer", [NoReply(True, "read timed out"), NoReply(False, "refused"), Reply(500, {}, b""), Reply(429, {}, b"")])
