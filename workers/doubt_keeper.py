@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 import telemetry.log
@@ -19,7 +20,6 @@ from db.ledger import CohortCount
 from esp.base import Esp, Finder, Listener, Search, Sought
 from esp.http import Exchange
 from mail.account import Account
-from mail.outcome import Request
 from workers import doubt_rules, postings
 from workers.doubt_rules import Evidence, Policies, Rulings
 from workers.failpoints import Failpoints
@@ -30,6 +30,7 @@ log = telemetry.log.get("workers.doubt_keeper")
 
 LEASE_S = 120.0
 ASKED_MOST = 50  # emails about which ESPs are asked in one round
+ASKED_AT_ONCE = 4
 PAGE = 500
 ASKING_S = 8.0  # no search leaves later in a round; together with its own time-out far below the host's lease
 SEARCH_TIMEOUT_S = 10.0
@@ -103,16 +104,15 @@ class DoubtKeeper:
 
     def _ask(self, doubts: Iterable[Doubted]) -> dict[str, bool]:
         """What the ESPs' own searches say, by attempt id; whoever does not answer in time says nothing."""
-        searches = {id(search.request): (finder, search) for finder, search in self._searches(doubts)}
         deadline_s = self._monotonic() + ASKING_S
+        searches = self._searches(doubts)
         found: dict[str, bool] = {}
-
-        def may_leave(request: Request) -> bool:
-            return self._monotonic() < deadline_s
-
-        for request, reply in self._exchange.send_all([search.request for _, search in searches.values()], may_leave):
-            finder, search = searches[id(request)]
-            found |= finder.read_found(search, reply)
+        # few at a time: where even the look-up of a name hangs, those behind would hang one after the other
+        while self._monotonic() < deadline_s and (few := list(islice(searches, ASKED_AT_ONCE))):
+            by_request = {id(search.request): (finder, search) for finder, search in few}
+            for request, reply in self._exchange.send_all([search.request for _, search in few], lambda _: self._monotonic() < deadline_s):
+                finder, search = by_request[id(request)]
+                found |= finder.read_found(search, reply)
         return found
 
     def _searches(self, doubts: Iterable[Doubted]) -> Iterator[tuple[Finder, Search]]:

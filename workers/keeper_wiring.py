@@ -9,7 +9,7 @@ from esp import base as esp_base
 from esp.exchange import open_exchange
 from workers import failpoints
 from workers.connections import host_name, open_board, open_redis_link
-from workers.doubt_keeper import SEARCH_TIMEOUT_S, DoubtKeeper, Terms
+from workers.doubt_keeper import ASKED_AT_ONCE, SEARCH_TIMEOUT_S, DoubtKeeper, Terms
 from workers.doubt_rules import Policies, Policy
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def open_doubt_keeper(settings: "Settings", database: Database, name: str) -> Iterator[DoubtKeeper]:
     """It shares the keeper's connection; its searches have one of their own, and never more time than the host's lease allows."""
     timeout_s = min(settings.esp_timeout_s, SEARCH_TIMEOUT_S)
-    exchange = open_exchange(settings.esp_connections, min(settings.esp_connect_timeout_s, timeout_s), timeout_s)
+    exchange = open_exchange(ASKED_AT_ONCE, min(settings.esp_connect_timeout_s, timeout_s), timeout_s)
     board = open_board(settings, open_redis_link(settings))
     place = f"{host_name(settings)}/{name}"
     try:

@@ -1,6 +1,7 @@
 """A delivery worker, ESPs that can be asked, and keepers, over one ledger and a clock that the test winds: for tests of doubt."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 from db import doubt, templates, watermarks
@@ -115,7 +116,7 @@ class DoubtWorld(Loop):
         self.ledger.database.run(lambda cursor: watermarks.note_progress(cursor, {(topic, 0): lag for topic in self.topics.values()}))
         return found
 
-    def keeper(self, policies=USUAL, failpoints=None, database=None, clock=None, exchange=None):
+    def keeper(self, policies=USUAL, failpoints=None, database=None, clock=None, exchange=None, monotonic=time.monotonic):
         return DoubtKeeper(
             Terms(policies, GRACE_S, self.topics, TOPICS.events),
             self.accounts,
@@ -126,6 +127,7 @@ class DoubtWorld(Loop):
             failpoints or Failpoints({}, None),
             self.board,
             clock or (lambda cursor: self.now),
+            monotonic,
         )
 
     def keep(self, minutes, keeper=None):

@@ -248,6 +248,23 @@ def test_a_search_that_hangs_ends_at_its_time_out_and_holds_no_lock_meanwhile(op
     assert not rounds.is_alive() and world.waits() == {"j": "no-watermark"}
 
 
+def test_a_hanging_search_keeps_a_round_no_longer_than_one_time_out_however_many_wait_behind_it(open_world):
+    """The keeper renews the host's lease between its rounds."""
+    world = open_world(Searchable)
+    world.doubt(*(f"j{n}" for n in range(12)))
+    seconds = [0.0]
+
+    def hang():
+        seconds[0] += doubt_keeper.SEARCH_TIMEOUT_S / doubt_keeper.ASKED_AT_ONCE
+        return NoReply(False, "the name was never found")
+
+    world.records.answer = hang
+    world.now += 16 * MINUTE
+    world.keeper(monotonic=lambda: seconds[0]).round()
+    assert seconds[0] == doubt_keeper.SEARCH_TIMEOUT_S
+    assert set(world.waits().values()) == {"no-watermark"}
+
+
 def hung(esp, attempts, port):
     for search in Searchable.find(esp, attempts):
         yield type(search)(Request("GET", f"http://127.0.0.1:{port}/", {}, b""), search.attempts)
