@@ -47,7 +47,7 @@ class Choice(NamedTuple):
 
 
 class Doubted(NamedTuple):
-    """A doubt as a keeper weighs it. `is_resent`: a policy has sent the job again before."""
+    """A doubt as a keeper weighs it. `is_resent`: a policy has sent the job again before; `is_unwanted`: a cancel came."""
 
     attempt_id: str
     row_id: str
@@ -63,6 +63,7 @@ class Doubted(NamedTuple):
     mailbox_provider: str
     is_marketing: bool
     is_resent: bool
+    is_unwanted: bool
     has_payload: bool
 
 
@@ -171,6 +172,13 @@ def resend(cursor: Cursor, doubted: Sequence[Doubted], why: str, now: datetime) 
     if moved:
         cursor.execute(sql("bind_resends"), _bounded(sorted(moved)) | {"now": now})
     return moved
+
+
+def mark_unwanted(cursor: Cursor, row_ids: Sequence[str]) -> None:
+    """A cancel came too late for the attempts of these jobs: no policy shall make another."""
+    if row_ids:
+        fetch(cursor, sql("lock_jobs"), _bounded(row_ids))
+        cursor.execute(sql("mark_unwanted"), _bounded(row_ids))
 
 
 def confirm_duplicates(cursor: Cursor, row_ids: Sequence[str]) -> Counter[str]:

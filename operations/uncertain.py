@@ -51,6 +51,7 @@ ADVICE = {
     "search": ("the ESP's search does not answer, or reaches back no more", f"check the API key's rights and the ESP's status; or {_ASK}"),
     "policy": ("held: UNCERTAIN_POLICY_TRANSACTIONAL or _MARKETING says hold", f"wait for an event; or {_ASK}"),
     "no-evidence": ("held: this ESP reports nothing, and UNCERTAIN_POLICY_SMTP says hold", f"look into the relay's log; or {_ASK}"),
+    "unwanted": ("held: a cancel came too late to stop its attempt", f"abandon it; or {_ASK}"),
     "resent-once": ("held: it was sent again by policy, and is in doubt again", f"wait for an event; or {_ASK}"),
     "no-bytes": ("its original bytes are not here yet", "wait: Kafka brings them again; or confirm, or abandon"),
     "no-account": ("held: the ESP's credentials are not set any more", f"set them again; or {_ASK}"),

@@ -135,6 +135,7 @@ class Bookkeeper:
         keys = ledger.find_keys(cursor, list(jobs))
         standings = ledger.find_standings(cursor, [row_id for row_id, _ in keys.values()])
         waiting = [s for s in standings.values() if s.status in admission.WAITING]
+        doubt.mark_unwanted(cursor, [s.row_id for s in standings.values() if s.status in admission.UNDER_WAY])
         ended = ledger.decide_jobs(cursor, [Decision(s.row_id, s.attempt_id, "cancelled", "cancelled by its producer") for s in waiting])
         payloads.delete(cursor, list(ended))
 

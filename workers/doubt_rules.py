@@ -28,6 +28,7 @@ class Wait(StrEnum):
     SEARCH = "search"  # the ESP's search did not answer, or reaches back no more
     POLICY = "policy"  # a class of mail that is held
     NO_EVIDENCE = "no-evidence"  # an ESP that reports nothing at all
+    UNWANTED = "unwanted"  # its producer has cancelled it meanwhile
     RESENT_ONCE = "resent-once"  # in doubt again
     NO_BYTES = "no-bytes"  # nothing to send it from
     NO_ACCOUNT = "no-account"  # the ESP's credentials are not set here any more
@@ -85,6 +86,8 @@ def _obstacle(doubted: Doubted, evidence: Evidence, policies: Policies) -> Wait 
     """What stands in the way of a resend whatever time may pass, and then what evidence is missing."""
     if not evidence.is_account:
         return Wait.NO_ACCOUNT
+    if doubted.is_unwanted:
+        return Wait.UNWANTED
     if doubted.is_resent:
         return Wait.RESENT_ONCE
     if not evidence.is_reporting and policies.silent == "hold":

@@ -181,6 +181,22 @@ def test_an_esp_that_gives_no_evidence_is_dealt_with_exactly_as_its_policy_says(
     assert (world.resends(), world.waits()) == (resends, {} if resends else {"j": "no-evidence"})
 
 
+def test_an_email_that_was_cancelled_meanwhile_is_not_sent_again(world):
+    world.doubt("j")
+    world.deliver(b'{"id": "j", "type": "cancel"}')
+    world.report(world.began + 6 * MINUTE)
+    world.keep(HOUR)
+    assert (world.resends(), world.waits()) == ([], {"j": "unwanted"})
+    world.report(world.now, world.event("delivered", "j"))
+    assert world.status("j") == "delivered", "evidence counts all the same"
+
+
+def test_a_cancel_that_finds_the_resend_unsent_still_stops_it(world):
+    resent(world)
+    world.deliver(b'{"id": "j", "type": "cancel"}')
+    assert world.lease_due() == [] and world.status("j") == "cancelled" and world.wire.accepted == []
+
+
 def test_what_nobody_has_the_bytes_of_stays_in_doubt(world):
     world.doubt("j")
     world.run("DELETE FROM email_payloads")
