@@ -87,7 +87,9 @@ class Settings:
     )
     uncertain_policy_marketing: str = _doubt(choice("resend", "hold"), "hold", "The same for a marketing email.")
     uncertain_policy_smtp: str = _doubt(
-        choice("resend", "hold"), "hold", "The same for what went out by SMTP, which never gives evidence to wait for."
+        choice("resend", "hold"),
+        "hold",
+        "The same for what went out by SMTP, which never gives evidence to wait for; the policy above must say resend too.",
     )
     uncertain_grace_s: float = _doubt(seconds(0, 604_800), 900.0, "No decision without evidence before this has passed.", unit="seconds")
 

@@ -6,6 +6,7 @@ older ones that are still behind it.
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from db.connection import Cursor, fetch, number_array, text_array, time_array
 from db.queries import sql
@@ -38,9 +39,21 @@ def note_progress(cursor: Cursor, lag: Mapping[tuple[str, int], int]) -> None:
         cursor.execute(sql("note_progress"), values)
 
 
-def read(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, datetime]:
-    """Watermarks that can be relied on. `topics` names each ESP's topic; one that lags, or that nobody has read lately, has none."""
-    known = {row[0] for row in fetch(cursor, sql("find_read_topics"), {})}
-    lagging = {row[0] for row in fetch(cursor, sql("find_lagging"), {"fresh_s": FRESH_S})}
+class Mark(NamedTuple):
+    """How far an account's events are applied. `quiet_since`: all its partitions have said, then or later, that nothing waits
+    (None = something does, or one was not heard of lately)."""
+
+    at: datetime
+    quiet_since: datetime | None
+
+
+def marks(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
+    """How far the events of each account are applied, and whether that can be relied on. `topics` names each ESP's topic."""
+    quiet = dict(fetch(cursor, sql("find_quiet_topics"), {"fresh_s": FRESH_S}))
     rows = fetch(cursor, sql("read_watermarks"), {})
-    return {(provider, tenant): at for provider, tenant, at in rows if topics.get(provider) in known - lagging}
+    return {(provider, tenant): Mark(at, quiet.get(topics.get(provider))) for provider, tenant, at in rows}
+
+
+def read(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, datetime]:
+    """Watermarks that can be relied on. One whose topic lags, or that nobody has read lately, is none."""
+    return {owner: mark.at for owner, mark in marks(cursor, topics).items() if mark.quiet_since is not None}

@@ -272,8 +272,11 @@ class Search(msgspec.Struct, frozen=True):
     attempts: tuple[Sought, ...]
 
 
+@runtime_checkable
 class Finder(Protocol):
-    """An `Esp` that can also be asked what it took. One whose ESP keeps no searchable records has neither method."""
+    """An `Esp` that can also be asked what it took. One whose ESP keeps no searchable records has neither method, which
+    `isinstance(esp, Finder)` tells.
+    """
 
     def find(self, attempts: Sequence[Sought]) -> list[Search]:
         """The questions that settle these attempts; one that the ESP's records no longer reach is in none of them."""
@@ -282,7 +285,8 @@ class Finder(Protocol):
     def read_found(self, search: Search, reply: Reply | NoReply) -> dict[str, bool]:
         """By attempt id: True = the ESP took it, False = its records are read whole and do not know it.
 
-        An attempt of which neither is certain (no answer, an error, more than one page) is left out. False means something only
-        for an attempt that is older than `Limits.evidence_margin_s`. Whatever came back, this does not raise.
+        An attempt of which neither is certain (no answer, an error, more than one page) is left out. False proves nothing by
+        itself: no ESP says how late its records are (2026-11), and some leave mail out of them. It only adds to the silence of the
+        webhooks, for an attempt that is older than `Limits.evidence_margin_s`. Whatever came back, this does not raise.
         """
         ...

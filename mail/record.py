@@ -11,6 +11,7 @@ class Standing(msgspec.Struct, frozen=True):
     """What the ledger knows about a job whose row exists already.
 
     `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
+    `only_provider`: an earlier attempt at this ESP is in doubt, and no other may carry the email ("" = any).
     """
 
     row_id: str
@@ -23,6 +24,7 @@ class Standing(msgspec.Struct, frozen=True):
     has_payload: bool
     last_provider: str
     waiting_since_s: float
+    only_provider: str = ""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -6,13 +6,14 @@ Nothing here is guessed: somebody who looked at the ESP's own pages decides, and
 import argparse
 import getpass
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from config.settings import Settings
 from db import dead_letters, doubt, payloads, replay
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
-from db.doubt import Uncertain
+from db.doubt import Choice, Uncertain
 from db.payloads import Payload, Vault
 from mail.ids import new_id
 from operations import screen
@@ -35,11 +36,31 @@ DECISIONS = {
     "resend": Decision("the ESP did not take them: send them again", "not_taken", "pending", "an operator says that it was not taken"),
     "abandon": Decision("leave them unsent: they are dead", "not_taken", "dead", "abandoned by an operator, in doubt whether it was taken"),
 }
+_ASK = "look the emails up on the ESP's own pages, then `uncertain confirm` or `resend`; `abandon` makes them dead letters"
+# What the keeper's words (workers/doubt_rules.py) mean to an operator: what is the matter, and what can be done.
+ADVICE = {
+    "grace": ("its grace is not over", "wait: an event may still come"),
+    "watermark": (
+        "events of the account are not applied far enough",
+        "wait; if it stays so, look at the ESP's webhook and email_kafka_lag",
+    ),
+    "no-watermark": (
+        "held: no event of this account has ever been applied",
+        f"set up the ESP's webhook; events from now on do it. Or {_ASK}",
+    ),
+    "search": ("the ESP's search does not answer, or reaches back no more", f"check the API key's rights and the ESP's status; or {_ASK}"),
+    "policy": ("held: UNCERTAIN_POLICY_TRANSACTIONAL or _MARKETING says hold", f"wait for an event; or {_ASK}"),
+    "no-evidence": ("held: this ESP reports nothing, and UNCERTAIN_POLICY_SMTP says hold", f"look into the relay's log; or {_ASK}"),
+    "unwanted": ("held: a cancel came too late to stop its attempt", f"abandon it; or {_ASK}"),
+    "resent-once": ("held: it was sent again by policy, and is in doubt again", f"wait for an event; or {_ASK}"),
+    "no-bytes": ("its original bytes are not here yet", "wait: Kafka brings them again; or confirm, or abandon"),
+    "no-account": ("held: the ESP's credentials are not set any more", f"set them again; or {_ASK}"),
+}
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     group = commands.add_parser("uncertain", help="list or settle emails that an ESP may have taken").add_subparsers(required=True)
-    listing = group.add_parser("list", help="the oldest of them")
+    listing = group.add_parser("list", help="the oldest of them: since when, what each waits for, and what can be done")
     listing.add_argument("--limit", type=int, default=20)
     _add_choice(listing)
     listing.set_defaults(run=show_list)
@@ -53,29 +74,53 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def show_list(settings: Settings, arguments: argparse.Namespace) -> int:
     database = open_database(settings, "uncertain")
-    found = database.run(lambda c: doubt.find(c, None, arguments.provider, arguments.older, arguments.limit))
+    found = database.run(lambda cursor: doubt.find(cursor, _choice(arguments), arguments.limit))
     if not found:
         print("nothing is in doubt")
         return 0
-    rows = [(u.attempt_id, u.job_id, u.tenant, u.provider, f"{u.since:%Y-%m-%d %H:%M:%S}", u.reason) for u in found]
-    print(screen.table(("attempt", "job", "tenant", "provider", "since (UTC)", "why"), rows, widest=50))
+    grace = timedelta(seconds=settings.uncertain_grace_s)
+    rows = [
+        (u.attempt_id, u.job_id, f"{u.provider}/{u.account_tenant}", _spelled(u.since), _waits_for(u, grace), u.template, u.reason)
+        for u in found
+    ]
+    print(screen.table(("attempt", "job", "account", "since (UTC)", "waits for", "template", "why"), rows, widest=80))
+    print()
+    for word in dict.fromkeys(u.waits_for for u in found):
+        print(f"{word}: {' – '.join(ADVICE.get(word, (word, _ASK)))}")
     return 0
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    if not (arguments.ids or arguments.provider or arguments.older or arguments.all):
-        print("say which: attempt ids, --provider, --older, or --all")
+    choice = _choice(arguments)
+    if choice == Choice() and not arguments.all:
+        print("say which: attempt ids, --account, --template, --older, or --all")
         return 2
     decision, moved, seen = DECISIONS[arguments.decision], 0, 0
     vault = Vault([key.reveal() for key in settings.encryption_keys])
     database = open_database(settings, "uncertain")
+    last: Uncertain | None = None
     while True:
-        found, done = database.run(lambda cursor: _decide_page(cursor, arguments, decision, vault))
+        after = last
+        found, done = database.run(lambda cursor: _decide_page(cursor, arguments.decision, choice, after, vault))  # noqa: B023 (runs at once)
         if not found:
             break
-        seen, moved = seen + found, moved + done
+        seen, moved, last = seen + len(found), moved + done, found[-1]
     print(f"{moved} emails: {decision.help}" + (f"; {seen - moved} had moved on or have no bytes to send" if seen > moved else ""))
     return 0 if seen else 1
+
+
+def _decide_page(cursor: Cursor, name: str, choice: Choice, after: Uncertain | None, vault: Vault) -> tuple[list[Uncertain], int]:
+    decision = DECISIONS[name]
+    found = doubt.find(cursor, choice, PAGE, after)
+    moved = doubt.decide(cursor, found, decision.state, decision.status, decision.why)
+    if decision.status == "dead":
+        _set_aside(cursor, [u for u in found if u.row_id in moved], vault)
+    if decision.status != "pending":
+        payloads.delete(cursor, list(moved))
+    if moved:
+        details = {"attempts": [u.attempt_id for u in found if u.row_id in moved], "choice": choice._asdict()}
+        replay.audit(cursor, getpass.getuser(), f"uncertain {name}", f"{len(moved)} emails", details)
+    return found, len(moved)
 
 
 def _set_aside(cursor: Cursor, abandoned: Sequence[Uncertain], vault: Vault) -> None:
@@ -90,19 +135,31 @@ def _dead_letter(u: Uncertain, payload: Payload | None) -> DeadLetter:
     return DeadLetter(new_id(), "retries-exhausted", why, u.job_id, u.tenant, source, value, u.row_id, index, u.number)
 
 
-def _decide_page(cursor: Cursor, arguments: argparse.Namespace, decision: Decision, vault: Vault) -> tuple[int, int]:
-    found: list[Uncertain] = doubt.find(cursor, arguments.ids or None, arguments.provider, arguments.older, PAGE)
-    moved = doubt.decide(cursor, found, decision.state, decision.status, decision.why)
-    if decision.status == "dead":
-        _set_aside(cursor, [u for u in found if u.row_id in moved], vault)
-    if decision.status != "pending":
-        payloads.delete(cursor, list(moved))
-    if found:
-        details = {"attempts": [u.attempt_id for u in found]}
-        replay.audit(cursor, getpass.getuser(), f"uncertain {arguments.decision}", f"{len(moved)} emails", details)
-    return len(found), len(moved)
+def _waits_for(u: Uncertain, grace: timedelta) -> str:
+    if u.waits_for == "grace":
+        return f"grace, until {_spelled(u.since + grace)}"
+    if u.waits_for == "watermark" and u.awaited:
+        return f"watermark {_spelled(u.awaited)}, is at {_spelled(u.newest_at) if u.newest_at else 'nothing'}"
+    return u.waits_for
+
+
+def _spelled(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    provider, tenant = arguments.account or (None, None)
+    return Choice(getattr(arguments, "ids", None) or None, provider, tenant, arguments.template, arguments.older)
+
+
+def _account(text: str) -> tuple[str, int | None]:
+    provider, _, tenant = text.partition("/")
+    if not provider or (tenant and not tenant.isdigit()):
+        raise argparse.ArgumentTypeError("give an ESP, or an ESP and whose account: sendgrid, sendgrid/42")
+    return provider, int(tenant) if tenant else None
 
 
 def _add_choice(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--provider", help="all of this ESP")
+    command.add_argument("--account", "--provider", type=_account, metavar="ESP[/TENANT]", help="all of this ESP, or of one account there")
+    command.add_argument("--template", help="all whose job has this template")
     command.add_argument("--older", type=float, default=0.0, metavar="SECONDS", help="in doubt for at least so long")

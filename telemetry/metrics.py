@@ -112,9 +112,18 @@ UNCERTAIN = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+UNCERTAIN_HELD = Gauge(
+    "email_uncertain_held",
+    "Uncertain emails that nobody may send again yet, by what they wait for. 'no-watermark': that account's webhook reports nothing. "
+    "`manage.py uncertain list` says what settles each.",
+    ("provider", "reason"),
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 DUPLICATES_CONFIRMED = Counter(
     "email_duplicates_confirmed_total",
-    "Jobs of which events confirm two attempts. Any growth is a broken promise: keep the log and the ledger, and find the cause.",
+    "Jobs of which two attempts were taken, by evidence. Few, after a policy's resend, are its price: UNCERTAIN_POLICY_* decides. "
+    "Others are a broken promise: keep the log and the ledger, and find the cause.",
     ("provider",),
     registry=REGISTRY,
 )

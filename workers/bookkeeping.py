@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db import dead_letters, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
+from db import dead_letters, doubt, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.ledger import Decision, Slot
@@ -114,6 +114,7 @@ class Bookkeeper:
         ledger.insert_doubts(cursor, [rows.doubt(x) for x in fresh if x.fate and x.fate.status == "uncertain"])
         sent = [x for x in fresh if x.fate and x.fate.status == "sent"]
         ledger.add_sent_to_cohorts(cursor, rows.sent_counts(sent), self._slot.place)
+        doubt.confirm_duplicates(cursor, [x.row_id for x in sent if x.attempt_number > 1])
         self._bind_events(cursor, [x for x in letters if x.fate and x.fate.status == "sent"])
 
     def _bind_events(self, cursor: Cursor, sent: Sequence[Letter]) -> None:
@@ -134,6 +135,7 @@ class Bookkeeper:
         keys = ledger.find_keys(cursor, list(jobs))
         standings = ledger.find_standings(cursor, [row_id for row_id, _ in keys.values()])
         waiting = [s for s in standings.values() if s.status in admission.WAITING]
+        doubt.mark_unwanted(cursor, [s.row_id for s in standings.values() if s.status in admission.UNDER_WAY])
         ended = ledger.decide_jobs(cursor, [Decision(s.row_id, s.attempt_id, "cancelled", "cancelled by its producer") for s in waiting])
         payloads.delete(cursor, list(ended))
 

@@ -47,7 +47,7 @@ class Dispatcher:
         """Is there an ESP for this letter that did not refuse it in this round?"""
         assert letter.account
         tried = letter.tried | {letter.account.provider}
-        return not letter.job.provider and self._router.has_other(letter.job.tenant, tried)
+        return not (letter.bound_to or letter.job.provider) and self._router.has_other(letter.job.tenant, tried)
 
     def prepare(self, letters: Iterable[Letter]) -> list[Departure]:
         """The requests of routed letters, grouped by account."""
@@ -98,10 +98,10 @@ class Dispatcher:
     def _wish(self, letter: Letter, cannot: frozenset[str]) -> Wish:
         letter.mailbox_provider = self._mailbox_providers.of(letter.job.recipient.email)
         refused = letter.tried | {letter.last_provider} if letter.last_provider else letter.tried
-        return Wish(letter.job.tenant, letter.mailbox_provider, letter.job.provider, cannot or refused)
+        return Wish(letter.job.tenant, letter.mailbox_provider, letter.bound_to or letter.job.provider, cannot or refused)
 
     def _give_up(self, letter: Letter, reason: str) -> None:
-        if reason == PROVIDER_ABSENT:
+        if reason == PROVIDER_ABSENT and not letter.bound_to:
             pin = letter.job.provider
             letter.fate = dead("invalid-job", f"provider: there is no account at {pin}; set its credentials or drop the pin")
         else:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from db import dead_letters, events, outbox, payloads, suppressions, unmatched, watermarks
+from db import dead_letters, doubt, events, outbox, payloads, suppressions, unmatched, watermarks
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.events import AttemptRow, Cell, Counts, JobRow, Look, Question
@@ -119,8 +119,7 @@ class EventBooks:
         after = [self._apply(case, looks) for case, looks in self._with_looks(cursor, cases)]
         findings.statuses += self._write(cursor, cases, after, f"{self._place}.{findings.number}")
         findings.held += self._suppress(cursor, cases)
-        for case, attempts in zip(cases, after, strict=True):
-            _count_duplicates(case, attempts, findings)
+        findings.duplicates.update(doubt.confirm_duplicates(cursor, [case.job.row_id for case in cases if len(case.attempts) > 1]))
         return [told for case, attempts in zip(cases, after, strict=True) for told in event_rows.news(case, attempts)]
 
     def _cases(self, cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Case]:
@@ -225,14 +224,6 @@ def _sums(counts: Counter[tuple[Cell, Counts]]) -> dict[Cell, Counts]:
         so_far = sums.get(cell, Counts())
         sums[cell] = Counts(*[one + times * other for one, other in zip(so_far, change, strict=True)])
     return sums
-
-
-def _count_duplicates(case: Case, after: Mapping[str, AttemptRow], findings: Findings) -> None:
-    """A job of which events confirm two attempts, counted when the second is confirmed."""
-    if len(after) > 1:
-        before, now = (sum(map(event_rules.is_confirmed, attempts.values())) for attempts in (case.attempts, after))
-        if before < 2 <= now:
-            findings.duplicates[case.arrivals[-1].event.provider] += 1
 
 
 def _kind(arrival: Arrival) -> str:

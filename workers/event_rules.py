@@ -225,11 +225,6 @@ def change_job(job: JobRow, attempts: Mapping[str, AttemptRow], arrivals: Sequen
     return JobChange(job.row_id, status, message_id, delivered_at, opened_at, clicked_at, sent_at, is_settled)
 
 
-def is_confirmed(attempt: AttemptRow) -> bool:
-    """Do its events say that the ESP took this attempt, and did not drop it?"""
-    return attempt.delivered_at is not None or attempt.reported not in (None, "dropped")
-
-
 def is_rejection(event: Event) -> bool:
     """Does the event say that the address will never take mail?"""
     return event.bounce == "hard" and event.type in (EventType.BOUNCED, EventType.DROPPED)

@@ -14,7 +14,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-NAMES = ("after-prepare", "after-open", "leaving", "answered", "before-record", "after-record", "in-revoke", "taken", "stored", "record")
+NAMES = (
+    *("after-prepare", "after-open", "leaving", "answered", "before-record", "after-record", "in-revoke"),  # a delivery worker
+    *("taken", "stored", "record"),  # the intake; a record that kills whoever touches it
+    *("doubt-leased", "doubt-asked", "doubt-decided", "doubt-recorded"),  # the keeper
+)
 
 # Stops $1, waits until each of its threads has stopped, copies $2 to $3 in one step and kills $1.
 _WITNESS = """

@@ -1,6 +1,6 @@
 """The keeper role: one per host. Renews the host's lease, settles what nobody else will, sweeps the outbox, keeps the tables in shape.
 
-It sends no mail and decides nothing about an email without evidence.
+It sends no mail. What becomes of uncertain emails is workers/doubt_keeper.py's.
 """
 
 import os
@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import telemetry.log
-from db import housekeeping, mailbox_domains, outbox, partitions, slots
+from db import doubt, housekeeping, mailbox_domains, outbox, partitions, slots
 from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
@@ -39,7 +39,7 @@ class Chore(NamedTuple):
 
     name: str
     every_s: float
-    do: Callable[[], None]
+    do: Callable[[], object]
 
 
 class Keeper:
@@ -134,6 +134,7 @@ class Keeper:
                 log.info("dropped partitions that are too old", table=table, partitions=dropped)
             self._count("swept rows that are too old from a default partition", partial(partitions.sweep_default, table=table, day=limit))
         self._count("forgot domains that nobody writes to", mailbox_domains.forget_old)
+        self._count("forgot old doubts", partial(doubt.forget_old, days=settings.retention_jobs_days))
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
 
     def _settle_and_forget(self, slot: int) -> None:
@@ -164,19 +165,25 @@ class Keeper:
 
 def run(context: RoleContext) -> None:
     """The role: the lease first, then the slots that nobody owns, then every chore in its time."""
+    from workers.keeper_wiring import open_doubt_keeper
+
     database = open_database(context.settings, context.name)
     publisher = open_publisher(context.settings, context.name)
     keeper = Keeper(context.settings, database, publisher, context.shared.lease)
-    chores = keeper.chores()
+    with open_doubt_keeper(context.settings, database, context.name) as doubts:
+        _keep(context, [*keeper.chores(), Chore("settle doubts", 10.0, doubts.round)])
+    publisher.close()
+    database.close()
+
+
+def _keep(context: RoleContext, chores: list[Chore]) -> None:
     due_at_s = {chore.name: 0.0 for chore in chores}
     while not context.is_draining():
-        context.beat("keeping", 60.0)
         for chore in chores:
+            context.beat("keeping", 60.0)
             if time.monotonic() >= due_at_s[chore.name]:
                 due_at_s[chore.name] = time.monotonic() + _do(chore)
         context.wait(TURN_S)
-    publisher.close()
-    database.close()
 
 
 def _do(chore: Chore) -> float:

@@ -21,6 +21,10 @@ def read(database: Database, calling_back: Collection[str]) -> Iterator[GaugeSam
         yield GaugeSample("email_oldest_unsent_seconds", {"lane": lane}, float(age_s))
     for provider, count in database.read(sql("count_uncertain")):
         yield GaugeSample("email_uncertain", {"provider": provider}, float(count))
+    for provider, reason, count in database.read(sql("count_held")):
+        yield GaugeSample("email_uncertain_held", {"provider": provider, "reason": reason}, float(count))
+    for provider, count in database.read(sql("count_duplicates")):
+        yield GaugeSample("email_duplicates_confirmed_total", {"provider": provider}, float(count))
     for provider, tenant, age_s in database.read(sql("read_watermark_ages")):
         yield GaugeSample("email_webhook_watermark_seconds", {"provider": provider, "tenant": str(tenant)}, float(age_s))
     for provider, rate in database.read(sql("read_delivery_rates")):

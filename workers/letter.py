@@ -92,6 +92,7 @@ class Letter:
             has_payload=self.standing.has_payload if self.standing else False,
             last_provider=self.account.provider,
             waiting_since_s=self.waiting_s,
+            only_provider=self.standing.only_provider if self.standing else "",
         )
         return replace(
             self,
@@ -115,6 +116,11 @@ class Letter:
     @property
     def waiting_s(self) -> float:
         return self.standing.waiting_since_s if self.standing else 0.0
+
+    @property
+    def bound_to(self) -> str:
+        """The only ESP that may carry it: the one at which an earlier attempt is in doubt ("" = any)."""
+        return self.standing.only_provider if self.standing else ""
 
     @property
     def last_provider(self) -> str:

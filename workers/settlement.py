@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import telemetry.log
-from db import due, ledger, outbox, slots
+from db import doubt, due, ledger, outbox, slots
 from db.connection import Cursor, Database, fetch, uuid_array
 from db.ledger import CohortCount, Doubt, Result
 from db.queries import sql
@@ -101,6 +101,7 @@ def _settle(cursor: Cursor, claim: Claim, evidence: Evidence | None, events_topi
         closed = ledger.record_results(cursor, _results(conclusion))  # an event may have proved one of them in this very moment
         ledger.insert_doubts(cursor, [_doubt(a, reason) for a, reason in conclusion.uncertain if a.attempt_id in closed])
         _count_sent(cursor, [a for a, _ in conclusion.sent if a.attempt_id in closed], claim.slot.place)
+        doubt.confirm_duplicates(cursor, [a.row_id for a, _ in conclusion.sent])
         outbox.insert(cursor, postings.of_events(events_topic, [_sent_event(a, o) for a, o in conclusion.sent]))
     due.release_leases(cursor, claim.slot.place)
     return conclusion

@@ -131,7 +131,6 @@ class Webhook:
         for (provider, event), count in findings.tally.items():
             metrics.WEBHOOK_EVENTS.labels(provider, event).inc(count)
         for provider, count in findings.duplicates.items():
-            metrics.DUPLICATES_CONFIRMED.labels(provider).inc(count)
             log.error("events confirm two attempts of the same job", provider=provider, jobs=count)
         for reason, count in findings.refused.items():
             metrics.DEAD_LETTERS.labels(reason).inc(count)

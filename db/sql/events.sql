@@ -212,10 +212,7 @@ SELECT w.provider, w.account_tenant, w.newest_at FROM webhook_watermarks w
 -- name: read_watermark_ages
 SELECT w.provider, w.account_tenant, greatest(0, EXTRACT(EPOCH FROM now() - w.newest_at))::float8 FROM webhook_watermarks w
 
--- name: find_lagging
--- Topics of which a partition has callbacks waiting, or was not heard of lately.
-SELECT DISTINCT p.topic FROM webhook_progress p
-WHERE p.lag > 0 OR p.updated_at < now() - %(fresh_s)s::float8 * interval '1 second'
-
--- name: find_read_topics
-SELECT DISTINCT p.topic FROM webhook_progress p
+-- name: find_quiet_topics
+-- Topics of which every partition was heard of lately, and none has callbacks waiting; and when the one heard of longest ago said so.
+SELECT p.topic, min(p.updated_at) FROM webhook_progress p
+GROUP BY p.topic HAVING max(p.lag) = 0 AND min(p.updated_at) >= now() - %(fresh_s)s::float8 * interval '1 second'

@@ -10,7 +10,7 @@ WHERE k.key = ANY(%(keys)s::uuid[])
 -- Where known jobs stand. A second statement, so that the bounds of the ids let the planner skip the other days' partitions.
 SELECT j.id, j.status, j.attempt_id, j.attempts, j.retry_count, j.generation, j.provider,
        EXISTS (SELECT FROM email_payloads p WHERE p.id = j.id),
-       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8
+       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider
 FROM email_jobs j
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 

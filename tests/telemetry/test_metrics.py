@@ -28,6 +28,7 @@ CONTRACT = {
     "email_grpc_request_duration_seconds": ("service", "method", "code"),
     "email_oldest_unsent_seconds": ("lane",),
     "email_uncertain": ("provider",),
+    "email_uncertain_held": ("provider", "reason"),
     "email_duplicates_confirmed_total": ("provider",),
     "email_due_rows": ("lane",),
     "email_outbox_rows": (),

@@ -1,0 +1,45 @@
+"""Where the keeper's part that speaks to ESPs is put together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from db.connection import Database
+from esp import base as esp_base
+from esp.exchange import open_exchange
+from workers import failpoints
+from workers.connections import host_name, open_board, open_redis_link
+from workers.doubt_keeper import ASKED_AT_ONCE, SEARCH_TIMEOUT_S, DoubtKeeper, Terms
+from workers.doubt_rules import Policies, Policy
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+
+@contextmanager
+def open_doubt_keeper(settings: "Settings", database: Database, name: str) -> Iterator[DoubtKeeper]:
+    """It shares the keeper's connection; its searches have one of their own, and never more time than the host's lease allows."""
+    timeout_s = min(settings.esp_timeout_s, SEARCH_TIMEOUT_S)
+    exchange = open_exchange(ASKED_AT_ONCE, min(settings.esp_connect_timeout_s, timeout_s), timeout_s)
+    board = open_board(settings, open_redis_link(settings))
+    place = f"{host_name(settings)}/{name}"
+    try:
+        yield DoubtKeeper(
+            terms_of(settings), settings.accounts, esp_base.load, exchange, database, place, failpoints.from_environment(), board
+        )
+    finally:
+        exchange.close()
+        board.close()
+
+
+def terms_of(settings: "Settings") -> Terms:
+    """What the settings say about doubts."""
+    names = ("transactional", "marketing", "smtp")
+    policies = Policies(*[cast(Policy, getattr(settings, f"uncertain_policy_{name}")) for name in names])
+    return Terms(
+        policies,
+        settings.uncertain_grace_s,
+        settings.webhook_topics,
+        settings.kafka_topic_email_events,
+        settings.email_recipient_redirect,
+    )
