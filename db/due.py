@@ -31,12 +31,12 @@ def release_leases(cursor: Cursor, owner: str) -> int:
 
 def _load(cursor: Cursor, ids: Sequence[str], vault: Vault) -> list[Record]:
     rows = fetch(cursor, sql("load_due"), {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)})
-    bodies = find_bodies(cursor, list({bytes(row[9]) for row in rows}), vault)
+    bodies = find_bodies(cursor, list({bytes(row[10]) for row in rows}), vault)
     position = {row_id: n for n, row_id in enumerate(ids)}
     rows.sort(key=lambda row: position[row[0]])
-    return [_record(row, bodies[bytes(row[9])]) for row in rows]
+    return [_record(row, bodies[bytes(row[10])]) for row in rows]
 
 
 def _record(row: Sequence[Any], value: bytes) -> Record:
-    standing = standing_of((row[0], *row[2:8], True, row[8]))
-    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[10], standing=standing, stored_source=row[11])
+    standing = standing_of((row[0], *row[2:8], True, row[8], row[9]))
+    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[11], standing=standing, stored_source=row[12])

@@ -11,6 +11,7 @@ class Standing(msgspec.Struct, frozen=True):
     """What the ledger knows about a job whose row exists already.
 
     `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
+    `waits` is how often it was put off.
     """
 
     row_id: str
@@ -23,6 +24,7 @@ class Standing(msgspec.Struct, frozen=True):
     has_payload: bool
     last_provider: str
     waiting_since_s: float
+    waits: int = 0
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ class Delivery:
             letter.outcome = outcome
             letter.fate = self._tools.policy.judge(letter, outcome, self._tools.now())
             if may_fail_over and outcome.verdict in FAILOVER_VERDICTS and self._tools.dispatcher.has_another(letter):
-                letter.fate = self._tools.policy.send_elsewhere(letter, outcome)
+                letter.fate = self._tools.policy.send_elsewhere(letter, outcome, letter.fate)
         for letter in letters.values():  # their partition went elsewhere while the store was away: they go out as due rows
             letter.outcome = Outcome(letter.attempt_id, Verdict.UNAVAILABLE, Blame.US, detail="released before the request left")
             letter.fate = Fate("retrying", "released", "", 0.0, keeps_payload=True, retry_count=letter.retry_count)

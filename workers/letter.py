@@ -24,6 +24,7 @@ class Fate(NamedTuple):
     `reason` is a dead letter's reason, else a word for metrics and events. `delay_s` is when the row is due again (None = never).
     `event` is what is published ("" = nothing). `keeps_payload` where the row must be able to send it later.
     `goes_elsewhere`: the attempt is over, and the next one, through another ESP, follows in this round.
+    `is_our_fault`: neither the producer nor an ESP is to blame, and every neighbour may fail the same way.
     """
 
     status: str
@@ -35,6 +36,7 @@ class Fate(NamedTuple):
     is_dead_letter: bool = False
     retry_count: int = 0
     goes_elsewhere: bool = False
+    is_our_fault: bool = False
 
 
 SENT = Fate("sent", event="sent")
@@ -86,12 +88,13 @@ class Letter:
             status="pending",
             attempt_id=self.attempt_id,
             attempts=self.attempt_number,
-            retry_count=self.retry_count,
+            retry_count=max(self.retry_count, self.fate.retry_count if self.fate else 0),
             generation=self.standing.generation if self.standing else 0,
             content_hash=self.job.content_hash,
             has_payload=self.standing.has_payload if self.standing else False,
             last_provider=self.account.provider,
             waiting_since_s=self.waiting_s,
+            waits=self.waits,
         )
         return replace(
             self,
@@ -115,6 +118,11 @@ class Letter:
     @property
     def waiting_s(self) -> float:
         return self.standing.waiting_since_s if self.standing else 0.0
+
+    @property
+    def waits(self) -> int:
+        """How often it was put off."""
+        return self.standing.waits if self.standing else 0
 
     @property
     def last_provider(self) -> str:

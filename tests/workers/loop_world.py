@@ -98,6 +98,19 @@ class Wire:
             yield request, Reply(200, {}, json.dumps(answer).encode())
 
 
+class Unbreakable:
+    """Breakers that never open."""
+
+    def note(self, account, outcomes):
+        pass
+
+    def is_open(self, account):
+        return False
+
+    def take_probe(self, account):
+        return False
+
+
 class Desk:
     def __init__(self):
         self.posted = []
@@ -121,7 +134,7 @@ class Desk:
 class Loop:
     """One worker. `providers` have equal weights."""
 
-    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
+    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0, breakers=None):
         self.ledger = Ledger(parameters)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
         self.source, self.desk = Source(), Desk()
@@ -130,6 +143,7 @@ class Loop:
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
         self.has_lease = True
         self.suppress_now = None
+        self.breakers = breakers or Unbreakable()
         self.delivery = Delivery(self._tools(), 500, 60.0)
 
     def equip(self, providers):
@@ -139,7 +153,7 @@ class Loop:
         self.esps = {account.provider: Esp(account) for account in self.accounts}
 
     def make_sender(self, points):
-        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, self.breakers.note)
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
@@ -153,7 +167,7 @@ class Loop:
             source=self.source,
             reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points),
             composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None),
-            dispatcher=Dispatcher(Router(self.accounts), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
+            dispatcher=Dispatcher(self._router(), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
             sender=sender,
             bookkeeper=books,
             patience=patience,
@@ -170,6 +184,9 @@ class Loop:
             now=now,
         )
 
+    def _router(self):
+        return Router(self.accounts, is_open=self.breakers.is_open, take_probe=self.breakers.take_probe)
+
     def deliver(self, *values):
         """Put these values into the source and turn once; returns their records."""
         records = [record_of(value) for value in values]
@@ -180,6 +197,10 @@ class Loop:
     def lease_due(self):
         """Make every waiting row due and turn until none is left."""
         self.ledger.database.run(lambda c: c.execute("UPDATE email_jobs SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
+        return self.take_due()
+
+    def take_due(self):
+        """Lease what is due and turn; returns the rows."""
         lanes = ["high", "normal", "bulk"]
         rows = self.ledger.database.run(lambda c: due.lease(c, self.slot.place, lanes, 100, 300, Vault()))
         self.source.waiting += rows
