@@ -23,6 +23,15 @@ def lease(cursor: Cursor, owner: str, lanes: Sequence[str], limit: int, lease_s:
     return _load(cursor, ids, vault) if ids else []
 
 
+def lease_one(cursor: Cursor, owner: str, row_ids: Sequence[str], lease_s: float, vault: Vault) -> list[Record]:
+    """Take one of these rows though its lane is stopped and its time may not have come; none where all are over or in somebody's hand."""
+    if not row_ids:
+        return []
+    bounds = {"ids": uuid_array(row_ids), "low": min(row_ids), "high": max(row_ids)}
+    ids = [row[0] for row in fetch(cursor, sql("lease_probe"), bounds | {"lease_s": lease_s, "owner": owner})]
+    return _load(cursor, ids, vault) if ids else []
+
+
 def release_leases(cursor: Cursor, owner: str) -> int:
     """Make the rows that a dead predecessor had taken due at once; returns how many there were."""
     cursor.execute(sql("release_leases"), {"owner": owner})

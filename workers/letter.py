@@ -142,12 +142,13 @@ class Misfit(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one poll brought, sorted by what it is."""
+    """Everything that one poll brought, sorted by what it is. `rendered` are versions of templates that rendered for the first time."""
 
     records: list[Record]
     letters: list[Letter] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     cancels: list[Cancel] = field(default_factory=list)
+    rendered: dict[str, str] = field(default_factory=dict)
 
     def going(self) -> list[Letter]:
         """The letters whose fate is still open."""

@@ -7,7 +7,7 @@ ALTER TABLE email_jobs
 CREATE TABLE lane_pauses (
     lane       text        PRIMARY KEY,
     paused_at  timestamptz NOT NULL DEFAULT now(),
-    paused_by  text        NOT NULL,                         -- who; 'watch' = the program itself, which also looks when to go on
+    paused_by  text        NOT NULL,                         -- a person, or '(itself)': then the program also looks when to go on
     reason     text        NOT NULL DEFAULT '',
     probes     uuid[]      NOT NULL DEFAULT '{}',            -- email_jobs.id of some that failed: one that goes out ends the pause
     probe_at   timestamptz                                   -- when the next of them is tried; NULL = never

@@ -54,7 +54,10 @@ def test_waiting_for_others_never_counts_as_a_refusal(verdict):
 
 
 def test_a_refusal_counts_and_the_one_after_the_jobs_maximum_is_the_end():
-    assert (judge(letter_of(refused=2), Verdict.UNSUPPORTED).status, judge(letter_of(refused=3), Verdict.UNSUPPORTED).status) == ("retrying", "dead")
+    assert (judge(letter_of(refused=2), Verdict.UNSUPPORTED).status, judge(letter_of(refused=3), Verdict.UNSUPPORTED).status) == (
+        "retrying",
+        "dead",
+    )
     own = letter_of(refused=1, maxRetries=1)
     assert judge(own, Verdict.UNSUPPORTED).reason == "retries-exhausted"
     assert judge(letter_of(refused=1, maxRetries=2), Verdict.UNSUPPORTED).retry_count == 2
