@@ -95,6 +95,7 @@ class Delivery:
                 self.tidy()
         except StoreUnavailable as error:
             log.warning("waiting for the store, with nothing in hand", problem=str(error))
+            self._tools.beat("waiting for the store", POLL_LIMIT_S)
             return self._idle(1.0)
         for group in self._tools.quarantine.groups(records):
             for part in portions(group):

@@ -149,7 +149,7 @@ class Loop:
         self.equip(providers)
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
-        self.has_lease = True
+        self.has_lease, self.beats, self.on_wait = True, [], lambda: None
         self.suppress_now = None
         self.breakers = breakers or Unbreakable()
         self.board = Shared(SIZE_BYTES).lanes
@@ -170,7 +170,7 @@ class Loop:
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
-        patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
+        patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: self.on_wait(), self.note_beat)
         quarantine = Quarantine(patience)
         self.clock_s = 0.0
         self.lanes = LaneWatch(
@@ -204,7 +204,7 @@ class Loop:
             lanes=self.lanes,
             failpoints=points,
             may_send=lambda: self.has_lease,
-            beat=lambda stage, s: None,
+            beat=self.note_beat,
             wait=lambda s: None,
             note_batch=lambda n: None,
             now=now,
@@ -212,6 +212,9 @@ class Loop:
 
     def _router(self):
         return Router(self.accounts, is_open=self.breakers.is_open, take_probe=self.breakers.take_probe)
+
+    def note_beat(self, stage, deadline_s):
+        self.beats.append(stage)
 
     def deliver(self, *values):
         """Put these values into the source and turn once; returns their records."""
