@@ -20,6 +20,8 @@ UnfitValue = psycopg2.DataError  # a value that Postgres cannot hold, though it 
 T = TypeVar("T")
 
 _RETRY_CODES = {"40P01", "40001"}  # deadlock_detected, serialization_failure
+# read_only_sql_transaction: the server that answers is a replica, since the primary is being replaced
+_AWAY_CODES = {"25006"} | _RETRY_CODES
 _MAX_TRIES = 6
 # tcp_user_timeout and keepalives find a dead peer; statement_timeout a slow query. A frozen but living backend obeys neither:
 # for that the supervisor watches the heartbeat.
@@ -85,7 +87,7 @@ class Database:
         if error.pgcode in _RETRY_CODES and tries < _MAX_TRIES:
             self._sleep(random.uniform(0.001, 0.01) * 2**tries)
             return
-        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or error.pgcode in _RETRY_CODES:
+        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or error.pgcode in _AWAY_CODES:
             self.close()
             # the driver's message may hold the host and user of the connection string, so only its code goes on
             raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__} {error.pgcode or ''})".rstrip()) from error

@@ -23,6 +23,15 @@ def lease(cursor: Cursor, owner: str, lanes: Sequence[str], limit: int, lease_s:
     return _load(cursor, ids, vault) if ids else []
 
 
+def lease_one(cursor: Cursor, owner: str, row_ids: Sequence[str], lease_s: float, vault: Vault) -> list[Record]:
+    """Take one of these rows though its lane is stopped and its time may not have come; none where all are over or in somebody's hand."""
+    if not row_ids:
+        return []
+    bounds = {"ids": uuid_array(row_ids), "low": min(row_ids), "high": max(row_ids)}
+    ids = [row[0] for row in fetch(cursor, sql("lease_probe"), bounds | {"lease_s": lease_s, "owner": owner})]
+    return _load(cursor, ids, vault) if ids else []
+
+
 def release_leases(cursor: Cursor, owner: str) -> int:
     """Make the rows that a dead predecessor had taken due at once; returns how many there were."""
     cursor.execute(sql("release_leases"), {"owner": owner})
@@ -31,12 +40,12 @@ def release_leases(cursor: Cursor, owner: str) -> int:
 
 def _load(cursor: Cursor, ids: Sequence[str], vault: Vault) -> list[Record]:
     rows = fetch(cursor, sql("load_due"), {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)})
-    bodies = find_bodies(cursor, list({bytes(row[10]) for row in rows}), vault)
+    bodies = find_bodies(cursor, list({bytes(row[11]) for row in rows}), vault)
     position = {row_id: n for n, row_id in enumerate(ids)}
     rows.sort(key=lambda row: position[row[0]])
-    return [_record(row, bodies[bytes(row[10])]) for row in rows]
+    return [_record(row, bodies[bytes(row[11])]) for row in rows]
 
 
 def _record(row: Sequence[Any], value: bytes) -> Record:
-    standing = standing_of((row[0], *row[2:8], True, *row[8:10]))
-    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[11], standing=standing, stored_source=row[12])
+    standing = standing_of((row[0], *row[2:8], True, *row[8:11]))
+    return Record(value=value, lane=row[1], topic=f"row:{row[0]}", index=row[12], standing=standing, stored_source=row[13])

@@ -138,7 +138,7 @@ def find_standings(cursor: Cursor, row_ids: Sequence[str]) -> dict[str, Standing
 
 def standing_of(row: Sequence[Any]) -> Standing:
     """The standing that a row of find_standings speaks of (columns in its order)."""
-    row_id, status, attempt_id, attempts, retry_count, generation, provider, has_payload, age_s, only_provider = row
+    row_id, status, attempt_id, attempts, retry_count, generation, provider, has_payload, age_s, only_provider, waits = row
     return Standing(
         row_id=row_id,
         status=status,
@@ -151,6 +151,7 @@ def standing_of(row: Sequence[Any]) -> Standing:
         last_provider=provider or "",
         waiting_since_s=age_s,
         only_provider=only_provider or "",
+        waits=waits,
     )
 
 

@@ -1,6 +1,6 @@
 """Stored templates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,20 @@ from mail.template import Template
 def find(cursor: Cursor, names: Sequence[str]) -> dict[str, Template]:
     """The templates of these names that exist, active or not."""
     return {row[0]: _template(row) for row in fetch(cursor, sql("find_templates"), {"names": text_array(names)})}
+
+
+def find_vanished(cursor: Cursor, names: Sequence[str]) -> frozenset[str]:
+    """Those of these names, none of which exists now, that once did and rendered."""
+    if not names:
+        return frozenset()
+    return frozenset(row[0] for row in fetch(cursor, sql("find_vanished_templates"), {"names": text_array(names)}))
+
+
+def note_rendered(cursor: Cursor, versions: Mapping[str, str]) -> None:
+    """These versions (by template name) have rendered an email."""
+    if versions:
+        values = {"names": text_array(versions), "versions": text_array(versions.values())}
+        cursor.execute(sql("note_rendered"), values)
 
 
 def all_of_them(cursor: Cursor) -> list[Template]:
@@ -30,6 +44,6 @@ def insert_missing(cursor: Cursor, templates: Sequence[Template]) -> int:
 
 
 def _template(row: Sequence[object]) -> Template:
-    name, version, type_, subject, html, text, variables, is_active = row
+    name, version, type_, subject, html, text, variables, is_active, rendered = row
     names = tuple(str(v) for v in variables) if isinstance(variables, list) else ()
-    return Template(str(name), str(version), str(type_), str(subject), str(html), str(text), names, bool(is_active))
+    return Template(str(name), str(version), str(type_), str(subject), str(html), str(text), names, bool(is_active), str(rendered))

@@ -1,9 +1,10 @@
 """Due rows and Kafka records in one list: what a delivery worker polls. Neither may starve the other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from intake.due import DueSource
 from intake.kafka import KafkaSource
+from mail.job import Lane
 from mail.record import Record
 
 
@@ -32,6 +33,11 @@ class CombinedSource:
     def keep_alive(self) -> None:
         """Keeps the partitions; rows need nothing."""
         self._kafka.keep_alive()
+
+    def hold_lanes(self, lanes: Set[Lane]) -> None:
+        """Both hold them."""
+        self._kafka.hold_lanes(lanes)
+        self._due.hold_lanes(lanes)
 
     def lag(self) -> Mapping[tuple[str, int], int]:
         """Records waiting per (topic, partition)."""

@@ -5,8 +5,9 @@ never from here.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
+from mail.job import Lane
 from mail.record import Record
 
 _SLICE_S = 0.25  # a signal is noticed within this time
@@ -16,13 +17,13 @@ _PREFIX = "row:"
 class DueSource:
     """Leases due rows at most every `every_s` seconds, and again at once while full pages come.
 
-    `lease(limit)` answers at most `limit` records named "row:<row id>"; what it raises passes through, after which the source
-    waits its usual time before it asks again. `clock` and `sleep` are for tests.
+    `lease(limit, held)` answers at most `limit` records named "row:<row id>", none of the lanes that are held; what it raises passes
+    through, after which the source waits its usual time before it asks again. `clock` and `sleep` are for tests.
     """
 
     def __init__(
         self,
-        lease: Callable[[int], list[Record]],
+        lease: Callable[[int, Set[Lane]], list[Record]],
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -32,6 +33,7 @@ class DueSource:
         self._clock = clock
         self._sleep = sleep
         self._next_at_s = clock()
+        self._held: Set[Lane] = frozenset()
 
     def poll(self, limit: int, timeout_s: float) -> list[Record]:
         """Due rows, or an empty list when none are due within the timeout."""
@@ -57,12 +59,16 @@ class DueSource:
     def keep_alive(self) -> None:
         """Nothing: a lease has its own time."""
 
+    def hold_lanes(self, lanes: Set[Lane]) -> None:
+        """Rows of these lanes are not leased."""
+        self._held = lanes
+
     def close(self) -> None:
         """Nothing: leases run out by themselves."""
 
     def _lease_page(self, limit: int) -> list[Record]:
         self._next_at_s = self._clock() + self._every_s
-        records = self._lease(limit)
+        records = self._lease(limit, self._held)
         if len(records) >= limit:
             self._next_at_s = self._clock()
         return records

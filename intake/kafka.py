@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +20,7 @@ import telemetry.log
 from intake.lanes import Subscription, is_pattern
 from intake.offsets import Offsets
 from mail.errors import Fenced
+from mail.job import Lane
 from mail.record import Record
 
 log = telemetry.log.get("intake.kafka")
@@ -81,6 +82,7 @@ class KafkaSource:
         self._set_aside: deque[Message] = deque()
         self._paused: set[_Partition] = set()
         self._held: frozenset[str] = frozenset()
+        self._held_lanes: Set[Lane] = frozenset()
         self._must_commit_again = False
         self._fatal: KafkaError | None = None
         self._troubles: set[int] = set()
@@ -142,6 +144,10 @@ class KafkaSource:
         """Takes no records of these topics, and of all others, from the next poll on; theirs wait in Kafka."""
         self._held = frozenset(topics)
 
+    def hold_lanes(self, lanes: Set[Lane]) -> None:
+        """The same for the topics of lanes, whichever those are."""
+        self._held_lanes = lanes
+
     def lag(self) -> dict[_Partition, int]:
         """Records that wait behind what is handled, per owned partition; only what is known without asking a broker."""
         known = {}
@@ -164,8 +170,10 @@ class KafkaSource:
 
     def _fetch(self, limit: int, timeout_s: float) -> list[Message]:
         """Messages and errors as they come; `consume` alone would wait until it has `limit` of them."""
-        if self._set_aside:
-            return [self._set_aside.popleft()]
+        waiting = next((message for message in self._set_aside if not self._is_held(message.topic() or "")), None)
+        if waiting is not None:
+            self._set_aside.remove(waiting)
+            return [waiting]
         # the client cuts to whole milliseconds, and a wait of less than one would be none: a busy loop
         wait_s = math.ceil(timeout_s * 1000) / 1000
         first = self._ask(lambda: self._consumer.poll(wait_s))
@@ -190,6 +198,9 @@ class KafkaSource:
             if error is not None:
                 self._note_trouble(error)
                 continue
+            if self._is_held(message.topic() or ""):  # of a partition that came a moment ago, and is paused by the next poll
+                self._set_aside.append(message)
+                continue
             record = self._record_of(message)
             offsets = self._owned.get((record.topic, record.partition))
             if offsets is not None:
@@ -204,6 +215,9 @@ class KafkaSource:
         topic, partition, offset = _place_of(message)
         return Record(message.value(), self._subscription.lane_of(topic), topic, partition, offset, received_at_s=_time_of(message))
 
+    def _is_held(self, topic: str) -> bool:
+        return topic in self._held or (bool(self._held_lanes) and self._subscription.lane_of(topic) in self._held_lanes)
+
     def _pause(self, names: Iterable[_Partition]) -> None:
         if new := set(names) - self._paused:
             self._consumer.pause([TopicPartition(*name) for name in new])
@@ -211,7 +225,7 @@ class KafkaSource:
 
     def _go_on(self) -> None:
         """A partition that was taken away while paused comes back paused (2.16.1, seen 2026-11), so it is not forgotten here."""
-        held = {name for name in self._owned if name[0] in self._held} if self._held else set()
+        held = {name for name in self._owned if self._is_held(name[0])}
         self._pause(held)
         if names := (self._paused & self._owned.keys()) - held:
             self._consumer.resume([TopicPartition(*name) for name in names])

@@ -1,8 +1,9 @@
 """The contract of a source of records. Every source passes tests/intake/test_contract.py; nothing here has behaviour."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
+from mail.job import Lane
 from mail.record import Record
 
 
@@ -28,6 +29,9 @@ class Source(Protocol):
 
     def keep_alive(self) -> None:
         """Called every now and then while a batch is in hand for long: keeps what is owned without taking more records."""
+
+    def hold_lanes(self, lanes: Set[Lane]) -> None:
+        """Hand out nothing of these lanes from now on; whatever is held and not named again goes on where it stopped."""
 
     def close(self) -> None:
         """Gives everything back, within seconds whatever the other side does. No other call may follow."""

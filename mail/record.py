@@ -12,6 +12,7 @@ class Standing(msgspec.Struct, frozen=True):
 
     `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
     `only_provider`: an earlier attempt at this ESP is in doubt, and no other may carry the email ("" = any).
+    `waits` is how often it was put off.
     """
 
     row_id: str
@@ -25,6 +26,7 @@ class Standing(msgspec.Struct, frozen=True):
     last_provider: str
     waiting_since_s: float
     only_provider: str = ""
+    waits: int = 0
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -23,7 +23,8 @@ JOB_TYPES = (
 
 
 class Template(msgspec.Struct, frozen=True):
-    """`version` changes with every edit (the row's updated_at); compiled templates are kept per (name, version).
+    """`version` changes with every edit; compiled templates are kept per (name, version). `rendered_version` is the one that rendered
+    an email last ("" = none ever did).
 
     `type` is one of JOB_TYPES, or "transactional" or "marketing". `variables` are the declared names that data must have.
     """
@@ -36,6 +37,7 @@ class Template(msgspec.Struct, frozen=True):
     text: str
     variables: tuple[str, ...] = ()
     is_active: bool = True
+    rendered_version: str = ""
 
 
 def is_marketing(job_type: str, template_type: str = "") -> bool:

@@ -7,6 +7,7 @@ It must never be relied on for BLMPOP and other commands newer than Redis 6.2: t
 
 import importlib.util
 import shutil
+import socket
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -58,8 +59,15 @@ class Redis:
             self._server = spawn("redis", self._command(find_program(self.kind)), self.folder)
 
     def wait_until_ready(self) -> None:
-        """Returns when clients can connect; raises NotReady."""
-        self.server.wait_until(lambda: is_listening(self.port), READY_LIMIT_S, "listen")
+        """Returns when it answers, which it does not while it reads what it kept; raises NotReady."""
+        self.server.wait_until(self._is_answering, READY_LIMIT_S, "answer")
+
+    def _is_answering(self) -> bool:
+        if self.kind == "fake" or not is_listening(self.port):
+            return is_listening(self.port)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=READY_LIMIT_S) as talk:
+            talk.sendall(b"PING\r\n")
+            return talk.recv(16).startswith(b"+PONG")
 
     def stop(self) -> None:
         if self._server is not None:

@@ -134,6 +134,13 @@ DUE_ROWS = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+LANE_STOPPED = Gauge(
+    "email_lane_stopped",
+    "1 where a lane is stopped: nothing of it is sent. `manage.py lanes list` says who stopped it and why, `lanes resume` ends it.",
+    ("lane",),
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 OUTBOX_ROWS = Gauge(
     "email_outbox_rows",
     "Batches of events that are recorded and not yet published. Growing: Kafka does not take the events topic; sending goes on.",

@@ -1,7 +1,7 @@
 """The announcer: what the supervisor tells systemd, and how often. It never decides anything."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from telemetry.sd_notify import Notifier
 from workers.pool import Pool
@@ -50,9 +50,11 @@ class Announcer:
             self._notifier.extend_timeout(EXTEND_S)
 
 
-def status_of(pool: Pool, doing: str) -> str:
-    """One line for `systemctl status`: what the supervisor does, how many live, and who is in a crash loop."""
+def status_of(pool: Pool, doing: str, stopped_lanes: Sequence[str] = ()) -> str:
+    """One line for `systemctl status`: what the supervisor does, how many live, which lanes are stopped, who is in a crash loop."""
     up = sum(member.has_beaten for member in pool.members)
     text = f"{doing}: {up} of {len(pool.members)} processes up"
+    if stopped_lanes:
+        text += f", stopped lanes: {', '.join(stopped_lanes)}"
     looping = [member.name for member in pool.members if member.is_crash_looping]
     return f"{text}, in a crash loop: {', '.join(looping)}" if looping else text

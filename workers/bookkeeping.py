@@ -37,6 +37,7 @@ class Known(NamedTuple):
     templates: dict[str, Template]
     senders: dict[int, SenderDefaults]
     now: datetime
+    vanished_templates: frozenset[str] = frozenset()
 
 
 class Topics(NamedTuple):
@@ -60,8 +61,9 @@ class Bookkeeper:
         standings = ledger.find_standings(cursor, [row_id for row_id, _ in keys.values()])
         stops = suppressions.find_stops(cursor, _addresses(letters))
         found = templates.find(cursor, template_names) if template_names else {}
+        vanished = templates.find_vanished(cursor, [name for name in template_names if name not in found])
         senders = tenants.find(cursor, [t for t in {letter.job.tenant for letter in letters} if t])
-        return Known(keys, standings, stops, found, senders, _now(cursor))
+        return Known(keys, standings, stops, found, senders, _now(cursor), vanished)
 
     def open(self, cursor: Cursor, letters: Sequence[Letter], is_repeated: bool) -> set[str]:
         """Open an attempt for each letter; returns the attempt ids that are ours to send. Raises Fenced.
@@ -94,6 +96,7 @@ class Bookkeeper:
         self._keep_payloads(cursor, batch.letters, attempted + decided)
         letters = self._set_aside(cursor, batch, attempted + decided)
         published = self._post(cursor, attempted + decided, letters)
+        templates.note_rendered(cursor, batch.rendered)
         outbox.delete(cursor, published_ids)
         return published
 

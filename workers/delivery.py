@@ -12,8 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import telemetry.log
 from db import outbox
+from intake.lanes import LANES
 from intake.source import Source
 from mail.errors import StoreUnavailable
+from mail.job import Lane
 from mail.outcome import FAILOVER_VERDICTS, Blame, Outcome, Verdict
 from mail.record import Record
 from telemetry import metrics
@@ -27,6 +29,7 @@ from workers.failpoints import Failpoints
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
 from workers.lag_gauge import LagGauge
+from workers.lane_watch import LaneWatch
 from workers.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
 from workers.patience import Patience
 from workers.quarantine import Quarantine
@@ -59,6 +62,7 @@ class Tools(NamedTuple):
     flight_log: FlightLog
     desk: EventDesk
     lag: LagGauge
+    lanes: LaneWatch
     failpoints: Failpoints
     may_send: Callable[[], bool]
     beat: Callable[[str, float], None]
@@ -78,36 +82,67 @@ class Delivery:
 
     def turn(self) -> int:
         """Poll once and deliver what came; returns how many records that were."""
-        self._tools.beat("polling", POLL_LIMIT_S)
+        self._tools.beat(self._doing(), POLL_LIMIT_S)
         self._tools.desk.serve()
         self._tools.lag.show()
         if not self._tools.may_send():  # no lease yet, or no longer: another host may already doubt what we send
             return self._idle(0.1)
         try:
+            self._tools.source.hold_lanes(self._tools.lanes.refresh())
+            self.probe()
             records = self._tools.source.poll(self._batch_size, POLL_S)
             if not records:
                 self.tidy()
         except StoreUnavailable as error:
             log.warning("waiting for the store, with nothing in hand", problem=str(error))
+            self._tools.beat("waiting for the store", POLL_LIMIT_S)
             return self._idle(1.0)
-        return sum(self.deliver(part) for group in self._tools.quarantine.groups(records) for part in portions(group))
+        for group in self._tools.quarantine.groups(records):
+            for part in portions(group):
+                self.deliver(part)
+        return len(records)
 
-    def deliver(self, records: Sequence[Record]) -> int:
-        """The way of a batch: from bytes to committed offsets."""
+    def deliver(self, records: Sequence[Record]) -> list[Letter]:
+        """The way of a batch: from bytes to committed offsets. Returns its letters as they ended."""
         self._tools.flight_log.begin()
         batch = self._timed("decode", lambda: self._tools.reception.decode(records))
         self._timed("admit", lambda: self.admit(batch))
-        self._timed("render", lambda: self._tools.composer.render(batch.going()))
+        batch.rendered = self._timed("render", lambda: self._tools.composer.render(batch.going()))
         self.attempt(batch, may_fail_over=True)
+        rounds = [batch]
         for turn in range(FAILOVERS_MOST):
-            refused = batch.refused()
+            refused = rounds[-1].refused()
             if not refused.letters:
                 break
             self.attempt(refused, may_fail_over=turn + 1 < FAILOVERS_MOST)
-            batch = refused
+            rounds.append(refused)
         self._tools.source.commit(records)
         self._tools.quarantine.absolve(records)
-        return len(records)
+        ended = [x for each in rounds for x in each.letters if not (x.fate and x.fate.goes_elsewhere)]
+        self._tools.lanes.note(ended, batch)
+        return ended
+
+    def probe(self) -> None:
+        """A lane that is stopped through our own fault: one of its emails is tried now and then, and nobody is set aside by that."""
+        lanes = self._tools.lanes
+        probe = lanes.take_probe()
+        if probe is None:
+            return
+        records = probe.records or self._take_one_of(probe.lane)
+        for record in records:
+            self._tools.quarantine.pardon(record)
+            letters = self.deliver([record])
+            if record.lane == probe.lane:
+                lanes.conclude(probe.lane, letters)
+        self._tools.source.hold_lanes(lanes.held)
+
+    def _take_one_of(self, lane: Lane) -> list[Record]:
+        """One record of a lane that is stopped; of another one where that comes first."""
+        source = self._tools.source
+        source.hold_lanes(self._tools.lanes.held - {lane})
+        records = source.poll(1, POLL_S)
+        source.hold_lanes(self._tools.lanes.held)
+        return records
 
     def attempt(self, batch: Batch, may_fail_over: bool) -> None:
         """One attempt for each letter that is still going, from the choice of its ESP to the record of what became of it."""
@@ -150,7 +185,7 @@ class Delivery:
             letter.outcome = outcome
             letter.fate = self._tools.policy.judge(letter, outcome, self._tools.now())
             if may_fail_over and outcome.verdict in FAILOVER_VERDICTS and self._tools.dispatcher.has_another(letter):
-                letter.fate = self._tools.policy.send_elsewhere(letter, outcome)
+                letter.fate = self._tools.policy.send_elsewhere(letter, outcome, letter.fate)
         for letter in letters.values():  # their partition went elsewhere while the store was away: they go out as due rows
             letter.outcome = Outcome(letter.attempt_id, Verdict.UNAVAILABLE, Blame.US, detail="released before the request left")
             letter.fate = Fate("retrying", "released", "", 0.0, keeps_payload=True, retry_count=letter.retry_count)
@@ -190,6 +225,10 @@ class Delivery:
         if done := desk.delivered():
             self._tools.patience.insist("tidy", lambda cursor, _: outbox.delete(cursor, done))
             desk.forget(done)
+
+    def _doing(self) -> str:
+        stopped = [lane for lane in LANES if lane in self._tools.lanes.held]
+        return f"polling, stopped: {', '.join(stopped)}" if stopped else "polling"
 
     def _idle(self, seconds: float) -> int:
         self._tools.source.keep_alive()

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from mail.account import Account
 from mail.errors import Fenced, StoreUnavailable
 from mail.job import Lane
 from mail.message import Address
+from mail.outcome import Outcome
 from mail.record import Record
 from render.renderer import Renderer
 from routing.breaker import open_breakers
@@ -44,6 +45,8 @@ from workers.failpoints import Failpoints, Incarnation
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
 from workers.lag_gauge import LagGauge
+from workers.lane_watch import LaneWatch
+from workers.lane_window import open_window
 from workers.mailbox_providers import MailboxProviders
 from workers.patience import Patience
 from workers.quarantine import Quarantine
@@ -55,6 +58,8 @@ from workers.template_cache import TemplateCache
 
 if TYPE_CHECKING:
     from config.settings import Settings
+
+Note = Callable[[Account, Iterable[Outcome]], None]
 
 DUE_EVERY_S = 1.0
 SLOT_PATIENCE_S = 60.0
@@ -69,6 +74,7 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     context.beat("settling the predecessor's flight log", 120.0)
     if not slot_lock.take(settings.state_dir, context.slot, SLOT_PATIENCE_S, context.wait):
         raise Fenced(f"somebody else holds delivery slot {context.slot}")
+    suspect = settlement.suspect(settings.state_dir, context.slot, boot_id)
     claim = _take_over(context, database, boot_id)
     path = settlement.flight_path(settings.state_dir, context.slot)
     log = FlightLog(path, boot_id, claim.slot.incarnation)
@@ -85,6 +91,8 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
         tools = _assemble(
             context, database, claim.slot, vault, source, exchange, esps, desk, board, Shelf(TemplateCache(link)), log, points
         )
+        if suspect:
+            tools.lanes.note_death(suspect, _lane_of(suspect, _subscription(context)))
         yield Delivery(tools, settings.worker_batch_size, settings.email_job_timeout_s)
     finally:
         source.close()
@@ -130,13 +138,23 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
+    lanes = LaneWatch(
+        database,
+        patience,
+        open_window(settings.state_dir / "lanes"),
+        context.shared.lanes,
+        settings.accounts,
+        _subscription(context).row_lanes,
+        slot.place,
+        vault,
+    )
     sender = Sender(
         esps.of,
         exchange,
         log,
         context.shared.lease.is_held,
         points,
-        breakers.note,
+        _tell_both(breakers.note, lanes.note_answers),
         is_failing=breakers.is_open,
         begin_within_s=settings.email_job_timeout_s / 2,  # the last to begin has its own deadline still
     )
@@ -146,7 +164,7 @@ def _assemble(
     return Tools(
         source=source,
         reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),
-        composer=_open_composer(settings, shelf, log),
+        composer=_open_composer(settings, shelf, log, policy),
         dispatcher=Dispatcher(
             router, SnapshotReader(context.shared.snapshot), sender, policy, _now, _mailbox_providers(settings, patience)
         ),
@@ -158,6 +176,7 @@ def _assemble(
         flight_log=log,
         desk=desk,
         lag=LagGauge(source.lag),
+        lanes=lanes,
         failpoints=points,
         may_send=context.shared.lease.is_held,
         beat=context.beat,
@@ -172,8 +191,9 @@ def _open_source(context: RoleContext, database: Database, slot: Slot, vault: Va
     settings = context.settings
     chosen = _subscription(context)
 
-    def lease(limit: int) -> list[Record]:
-        return database.run(lambda cursor: due.lease(cursor, slot.place, chosen.row_lanes, limit, settings.email_job_timeout_s, vault))
+    def lease(limit: int, held: Set[Lane]) -> list[Record]:
+        lanes = [lane for lane in chosen.row_lanes if lane not in held]
+        return database.run(lambda cursor: due.lease(cursor, slot.place, lanes, limit, settings.email_job_timeout_s, vault))
 
     def on_revoke(partitions: Sequence[tuple[str, int]]) -> None:
         points.hit("in-revoke")
@@ -191,6 +211,11 @@ def _open_source(context: RoleContext, database: Database, slot: Slot, vault: Va
     return CombinedSource(kafka, DueSource(lease, DUE_EVERY_S))
 
 
+def _lane_of(record: str, chosen: Subscription) -> Lane | None:
+    """The lane of a record that the flight log names; None for a row."""
+    return None if record.startswith("row:") else chosen.lane_of(record.split("/")[0])
+
+
 def _subscription(context: RoleContext) -> Subscription:
     settings = context.settings
     topics: dict[Lane, str] = {
@@ -202,11 +227,11 @@ def _subscription(context: RoleContext) -> Subscription:
     return subscription(context.slot, context.workers, settings.express_workers, topics, ours)
 
 
-def _open_composer(settings: "Settings", shelf: Shelf, log: FlightLog) -> Composer:
+def _open_composer(settings: "Settings", shelf: Shelf, log: FlightLog, policy: RetryPolicy) -> Composer:
     sender = Address(settings.email_from_address, settings.email_from_name) if settings.email_from_address else None
     reply_to = Address(settings.email_reply_to) if settings.email_reply_to else None
     redirect = Address(settings.email_recipient_redirect) if settings.email_recipient_redirect else None
-    return Composer(Renderer(), shelf, log, sender, reply_to, redirect)
+    return Composer(Renderer(), shelf, log, sender, reply_to, redirect, policy, _now)
 
 
 def _routing(settings: "Settings") -> tuple[Mode, tuple[str, ...]]:
@@ -233,6 +258,15 @@ class _Esps:
         if key not in self._known:
             self._known[key] = esp_base.load(account)
         return self._known[key]
+
+
+def _tell_both(*listeners: Note) -> Note:
+    def tell(account: Account, outcomes: Iterable[Outcome]) -> None:
+        told = list(outcomes)
+        for listener in listeners:
+            listener(account, told)
+
+    return tell
 
 
 def _show_breaker(account: Account, is_open: bool) -> None:

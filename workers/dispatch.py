@@ -6,7 +6,6 @@ from functools import lru_cache
 
 from mail.account import Account
 from mail.ids import cohort_id
-from mail.outcome import Verdict
 from routing.router import PROVIDER_ABSENT, Router, Wish
 from routing.snapshot import SnapshotReader
 from workers.judgement import RetryPolicy
@@ -105,4 +104,4 @@ class Dispatcher:
             pin = letter.job.provider
             letter.fate = dead("invalid-job", f"provider: there is no account at {pin}; set its credentials or drop the pin")
         else:
-            letter.fate = self._policy.wait(letter, Verdict.UNAVAILABLE, f"no ESP can take it now: {reason}", self._now())
+            letter.fate = self._policy.wait_for_an_esp(letter, f"no ESP can take it now: {reason}", self._now())

@@ -39,7 +39,8 @@ _S = 1_000_000_000
 
 
 class Exporter:
-    """The pages. `gauges` are read at each scrape; `checks` decide /health/ready, `liveness` decides /health/live.
+    """The pages. `gauges` are read at each scrape; `checks` decide /health/ready, `liveness` decides /health/live, and /health tells
+    `alarms` too: what a person must mend, and what neither waiting nor another process would.
 
     A check returns None, or what is wrong. `port` 0 = any free one; `bound_port` tells which. Raises OSError where it is taken.
     """
@@ -51,6 +52,7 @@ class Exporter:
         gauges: Gauges,
         checks: Mapping[str, Check],
         liveness: Mapping[str, Check] | None = None,
+        alarms: Mapping[str, Check] | None = None,
         host: str = "127.0.0.1",
         name: str = "email-worker",
     ):
@@ -58,6 +60,7 @@ class Exporter:
         self._gauges = gauges
         self._readiness = Prober(checks, _CHECK_DEADLINE_S)
         self._liveness = Prober(liveness or {}, _CHECK_DEADLINE_S)
+        self._alarms = Prober(alarms or {}, _CHECK_DEADLINE_S)
         self._name = name
         self._server = PageServer(host, port, self.answer)
         self.bound_port = self._server.port
@@ -86,7 +89,7 @@ class Exporter:
         return not_found()
 
     def _whole_health(self) -> Health:
-        return Health(self._liveness.examine().findings + self._readiness.examine().findings)
+        return Health(self._liveness.examine().findings + self._readiness.examine().findings + self._alarms.examine().findings)
 
     def _samples(self) -> list[GaugeSample]:
         try:
@@ -171,7 +174,7 @@ def run(context: RoleContext) -> None:
 def _wire(context: RoleContext) -> Exporter:
     settings, heartbeats = context.settings, context.shared.heartbeats
     # each in a thread of its own, so each with a connection of its own
-    ledger, probe = open_database(settings, context.name), open_database(settings, f"{context.name} check")
+    ledger, probe, alarm = (open_database(settings, f"{context.name}{purpose}") for purpose in ("", " check", " alarm"))
     from_ledger = CachedGauges(lambda: ledger_gauges.read(ledger, frozenset(settings.webhook_topics)))
     return Exporter(
         metric_files.directory_in(settings.state_dir),
@@ -181,6 +184,7 @@ def _wire(context: RoleContext) -> Exporter:
             "workers": lambda: check_workers(heartbeats.assigned(), time.monotonic_ns()),
             "database": lambda: ledger_gauges.check(probe),
         },
+        alarms={"lanes": lambda: ledger_gauges.find_stopped_lanes(alarm)},
         liveness={"supervisor": lambda: check_supervisor(heartbeats.assigned(), time.monotonic_ns())},
         host=settings.metrics_host,
         name=settings.worker_name,

@@ -30,6 +30,7 @@ log = telemetry.log.get("workers.keeper")
 LEASE_S = 60.0
 STALE_OUTBOX_S = 15.0
 OUTBOX_PAGE = 50
+SWEEP_LIMIT_S, FLUSH_LIMIT_S = 5.0, 2.0
 PARTITION_DAYS = 7
 TURN_S = 0.5
 
@@ -101,14 +102,23 @@ class Keeper:
             self._database.run(partial(slots.forget_host, host=host, margin_s=margin_s))
 
     def sweep_outbox(self) -> None:
-        """Publish what its worker could not; delete what the broker has."""
+        """Publish what its worker could not; delete what the broker has. Page after page while the broker takes them, for a while:
+        after an outage there are many."""
+        until_s = time.monotonic() + SWEEP_LIMIT_S
+        while self._sweep_page() and self._publisher.flush(FLUSH_LIMIT_S) and time.monotonic() < until_s:
+            pass
+
+    def _sweep_page(self) -> bool:
+        """One page; is there perhaps another one?"""
         self._publisher.poll()
         done, self._published = self._published, []
         self._database.run(lambda cursor: outbox.delete(cursor, done))
         self._under_way.difference_update(done)
-        for posting in self._database.run(lambda cursor: outbox.find_stale(cursor, STALE_OUTBOX_S, OUTBOX_PAGE)):
+        page = self._database.run(lambda cursor: outbox.find_stale(cursor, STALE_OUTBOX_S, OUTBOX_PAGE))
+        for posting in page:
             if posting.id not in self._under_way:
                 self._publish(posting)
+        return len(page) == OUTBOX_PAGE
 
     def look_up_exchangers(self) -> None:
         """Who is behind the domains that mail went to and nobody knows: a few at a time."""

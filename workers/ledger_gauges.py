@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from db import lanes
 from db.connection import Database
 from db.queries import sql
 from telemetry.scrape import GaugeSample
@@ -19,6 +20,9 @@ def read(database: Database, calling_back: Collection[str]) -> Iterator[GaugeSam
         count, age_s = waiting.get(lane, (0, 0.0))
         yield GaugeSample("email_due_rows", {"lane": lane}, float(count))
         yield GaugeSample("email_oldest_unsent_seconds", {"lane": lane}, float(age_s))
+    stopped = {pause.lane for pause in database.run(lanes.find)}
+    for lane in LANES:
+        yield GaugeSample("email_lane_stopped", {"lane": lane}, float(lane in stopped))
     for provider, count in database.read(sql("count_uncertain")):
         yield GaugeSample("email_uncertain", {"provider": provider}, float(count))
     for provider, reason, count in database.read(sql("count_held")):
@@ -31,6 +35,12 @@ def read(database: Database, calling_back: Collection[str]) -> Iterator[GaugeSam
         if provider in calling_back:
             yield GaugeSample("email_delivery_success_rate", {"provider": provider}, float(rate))
     yield GaugeSample("email_outbox_rows", {}, float(database.read(sql("count_outbox"))[0][0]))
+
+
+def find_stopped_lanes(database: Database) -> str | None:
+    """Which lanes the program itself has stopped, and why; what an operator stopped is no alarm."""
+    stopped = [f"{pause.lane}: {pause.reason}" for pause in database.run(lanes.find) if pause.paused_by == lanes.WATCH]
+    return f"stopped through our own fault: {'; '.join(stopped)}; see manage.py lanes list" if stopped else None
 
 
 def check(database: Database) -> str | None:

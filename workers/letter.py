@@ -24,6 +24,7 @@ class Fate(NamedTuple):
     `reason` is a dead letter's reason, else a word for metrics and events. `delay_s` is when the row is due again (None = never).
     `event` is what is published ("" = nothing). `keeps_payload` where the row must be able to send it later.
     `goes_elsewhere`: the attempt is over, and the next one, through another ESP, follows in this round.
+    `is_our_fault`: neither the producer nor an ESP is to blame, and every neighbour may fail the same way.
     """
 
     status: str
@@ -35,6 +36,7 @@ class Fate(NamedTuple):
     is_dead_letter: bool = False
     retry_count: int = 0
     goes_elsewhere: bool = False
+    is_our_fault: bool = False
 
 
 SENT = Fate("sent", event="sent")
@@ -86,13 +88,14 @@ class Letter:
             status="pending",
             attempt_id=self.attempt_id,
             attempts=self.attempt_number,
-            retry_count=self.retry_count,
+            retry_count=max(self.retry_count, self.fate.retry_count if self.fate else 0),
             generation=self.standing.generation if self.standing else 0,
             content_hash=self.job.content_hash,
             has_payload=self.standing.has_payload if self.standing else False,
             last_provider=self.account.provider,
             waiting_since_s=self.waiting_s,
             only_provider=self.standing.only_provider if self.standing else "",
+            waits=self.waits,
         )
         return replace(
             self,
@@ -123,6 +126,11 @@ class Letter:
         return self.standing.only_provider if self.standing else ""
 
     @property
+    def waits(self) -> int:
+        """How often it was put off."""
+        return self.standing.waits if self.standing else 0
+
+    @property
     def last_provider(self) -> str:
         return self.standing.last_provider if self.standing else ""
 
@@ -140,12 +148,13 @@ class Misfit(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one poll brought, sorted by what it is."""
+    """Everything that one poll brought, sorted by what it is. `rendered` are versions of templates that rendered for the first time."""
 
     records: list[Record]
     letters: list[Letter] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     cancels: list[Cancel] = field(default_factory=list)
+    rendered: dict[str, str] = field(default_factory=dict)
 
     def going(self) -> list[Letter]:
         """The letters whose fate is still open."""

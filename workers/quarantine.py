@@ -73,6 +73,11 @@ class Quarantine:
         """Has it killed often enough?"""
         return self._deaths.get(record.name, 0) >= DEATHS_MOST
 
+    def pardon(self, record: Record) -> None:
+        """Let it be tried once more, however often it has killed: its lane is stopped, so it may not be the record's fault."""
+        if record.name in self._deaths:
+            self._deaths[record.name] = min(self._deaths[record.name], DEATHS_MOST - 1)
+
     def absolve(self, records: Sequence[Record]) -> None:
         """These were handled and nobody died."""
         names = [record.name for record in records if record.name in self._deaths] if self._deaths else []

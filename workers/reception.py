@@ -67,7 +67,7 @@ class Reception:
             return
         names = self._shelf.missing(letter.job for letter in letters)
         known = self._patience.insist("admit", lambda cursor, _: self._bookkeeper.look_up(cursor, letters, names))
-        self._shelf.put(names, known.templates)
+        self._shelf.put(names, known.templates, known.vanished_templates)
         for letter in letters:
             letter.fate = self._meet(letter, known) or self._check(letter, known)
 

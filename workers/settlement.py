@@ -40,6 +40,12 @@ def flight_path(state_dir: Path, slot: int) -> Path:
     return state_dir / f"delivery-{slot}.flight"
 
 
+def suspect(state_dir: Path, slot: int, boot_id: str) -> str:
+    """The record under the hand of the slot's dead worker; "" = none."""
+    evidence = _trusted(read_evidence(flight_path(state_dir, slot)), boot_id)
+    return evidence.hand if evidence else ""
+
+
 def take_over(database: Database, state_dir: Path, host: str, slot: int, boot_id: str, pid: int, events_topic: str) -> Claim:
     """Claim a slot and settle everything its earlier incarnations left; afterwards its flight log may be written anew."""
     claim = database.run(lambda cursor: slots.claim(cursor, host, slot, boot_id, pid))

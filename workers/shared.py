@@ -6,7 +6,10 @@ Nobody may put a lock in here that a killed process would keep, and nothing that
 
 import mmap
 import time
+from collections.abc import Set
 
+from intake.lanes import LANES
+from mail.job import Lane
 from workers.heartbeat import SIZE_BYTES as HEARTBEAT_BYTES
 from workers.heartbeat import Heartbeats
 
@@ -40,11 +43,27 @@ class HostLease:
         return time.monotonic_ns() + int(for_s * _S) < self.deadline_ns
 
 
+class LaneBoard:
+    """Which lanes are stopped, as the delivery workers last saw it: for those who have no database to ask. One byte per lane."""
+
+    def __init__(self, memory: mmap.mmap):
+        self._memory = memory
+
+    def show(self, stopped: Set[Lane]) -> None:
+        for place, lane in enumerate(LANES):
+            self._memory[place] = lane in stopped
+
+    def stopped(self) -> list[Lane]:
+        """In the order of their rank."""
+        return [lane for place, lane in enumerate(LANES) if self._memory[place]]
+
+
 class Shared:
     """The mappings: heartbeats, the routing snapshot (`snapshot_bytes` long, raw: routing/snapshot.py reads and writes it),
-    and the host's lease. Make it once, before the first fork."""
+    the host's lease and the board of stopped lanes. Make it once, before the first fork."""
 
     def __init__(self, snapshot_bytes: int):
         self.heartbeats = Heartbeats(mmap.mmap(-1, HEARTBEAT_BYTES))
         self.snapshot = mmap.mmap(-1, snapshot_bytes)
         self.lease = HostLease(mmap.mmap(-1, mmap.PAGESIZE))
+        self.lanes = LaneBoard(mmap.mmap(-1, mmap.PAGESIZE))

@@ -1,6 +1,6 @@
 """The templates at hand: read from the store at most every few seconds, so that an edit is seen soon and no batch reads them twice."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from time import monotonic
 
 from mail.job import Job
@@ -18,6 +18,7 @@ class Shelf:
         self._cache = cache or TemplateCache()
         self._templates: dict[str, Template | None] = {}
         self._read_at_s: dict[str, float] = {}
+        self._vanished: Set[str] = frozenset()
 
     def missing(self, jobs: Iterable[Job]) -> list[str]:
         """The names that these jobs need and that must be read (again). Names are bounded by what producers ask for, so the shelf
@@ -32,10 +33,15 @@ class Shelf:
         self._put(cached, cached)
         return [name for name in old if name not in cached]
 
-    def put(self, names: Iterable[str], found: Mapping[str, Template]) -> None:
-        """What a read of the store for `names` brought."""
+    def put(self, names: Iterable[str], found: Mapping[str, Template], vanished: Set[str] = frozenset()) -> None:
+        """What a read of the store for `names` brought; `vanished` are names that rendered once and exist no more."""
         self._put(names, found)
+        self._vanished = self._vanished - set(names) | vanished
         self._cache.keep(found)
+
+    def has_vanished(self, name: str) -> bool:
+        """Did this template once render, and is it gone now?"""
+        return name in self._vanished
 
     def take(self, name: str) -> Template | None:
         return self._templates.get(name)

@@ -99,7 +99,7 @@ class Supervisor:
         self._pool.start_due()
         self._advance_rollout()
         self._announce_readiness()
-        self._around.announcer.turn(status_of(self._pool, self._doing), self._is_ending)
+        self._around.announcer.turn(status_of(self._pool, self._doing, self._shared.lanes.stopped()), self._is_ending)
         self._write_state()
 
     def _handle(self, number: Signals | None) -> None:
@@ -245,6 +245,7 @@ class Supervisor:
             "name": self._settings.worker_name,
             "started_at": self._started_at,
             "doing": self._doing,
+            "stopped_lanes": self._shared.lanes.stopped(),
             "roles": {role.name: self._pool.wanted(role) for role in self._roles},
             "members": members,
         }

@@ -10,7 +10,7 @@ WHERE k.key = ANY(%(keys)s::uuid[])
 -- Where known jobs stand. A second statement, so that the bounds of the ids let the planner skip the other days' partitions.
 SELECT j.id, j.status, j.attempt_id, j.attempts, j.retry_count, j.generation, j.provider,
        EXISTS (SELECT FROM email_payloads p WHERE p.id = j.id),
-       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider
+       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, j.waits
 FROM email_jobs j
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
@@ -41,11 +41,12 @@ WITH input AS (
     INSERT INTO email_jobs (
         id, job_id, tenant_id, type, template, recipient_email, recipient_name, subject, content, data, priority, lane, status,
         scheduled_at, expires_at, next_attempt_at, retry_count, max_retries, error_message, campaign_id, batch_id, attempt_id,
-        attempts, provider, processed_at)
+        attempts, provider, processed_at, waits)
     SELECT id, job_id, tenant_id, type, template, email, name, subject, content, data::jsonb, priority, lane, status,
            scheduled_at::timestamptz, expires_at::timestamptz,
            CASE status WHEN 'scheduled' THEN scheduled_at::timestamptz ELSE now() + delay_s * interval '1 second' END, retry_count, max_retries, error, campaign_id, batch_id,
-           attempt_id, CASE WHEN attempt_id IS NULL THEN 0 ELSE 1 END, provider, CASE WHEN attempt_id IS NOT NULL THEN now() END
+           attempt_id, CASE WHEN attempt_id IS NULL THEN 0 ELSE 1 END, provider, CASE WHEN attempt_id IS NOT NULL THEN now() END,
+           CASE WHEN status = 'retrying' AND delay_s > 0 THEN 1 ELSE 0 END
     FROM input JOIN won USING (id)
 )
 SELECT id FROM won
@@ -104,6 +105,7 @@ SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.sta
     message_id = coalesce(nullif(i.message_id, ''), j.message_id),
     error_message = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN nullif(i.error, '') ELSE j.error_message END,
     retry_count = i.retry_count,
+    waits = j.waits + CASE WHEN i.status = 'retrying' AND i.delay_s > 0 THEN 1 ELSE 0 END,
     next_attempt_at = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN now() + i.delay_s * interval '1 second' ELSE j.next_attempt_at END,
     updated_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempt_ids)s::uuid[], %(statuses)s::text[], %(message_ids)s::text[], %(errors)s::text[],
@@ -115,7 +117,8 @@ WHERE j.id = i.id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND j.attemp
 -- Known jobs that end, or wait, without an attempt: compare and set like take_jobs.
 UPDATE email_jobs j
 SET status = i.status, error_message = nullif(i.error, ''), leased_by = NULL, updated_at = now(),
-    next_attempt_at = now() + i.delay_s * interval '1 second'
+    next_attempt_at = now() + i.delay_s * interval '1 second',
+    waits = j.waits + CASE WHEN i.status = 'retrying' AND i.delay_s > 0 THEN 1 ELSE 0 END
 FROM unnest(%(ids)s::uuid[], %(expected)s::uuid[], %(statuses)s::text[], %(errors)s::text[], %(delays)s::float8[])
     AS i(id, expected, status, error, delay_s)
 WHERE j.id = i.id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid

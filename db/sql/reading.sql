@@ -1,12 +1,26 @@
 -- What others ask: templates, weights, tenants, and the figures for the metrics page.
 
 -- name: find_templates
-SELECT t.name, t.updated_at::text, t.type, t.subject, t.html_content, t.text_content, t.variables, t.is_active
-FROM email_templates t WHERE t.name = ANY(%(names)s::text[])
+-- The version is of the content, since other programs may edit a row and leave updated_at as it was.
+SELECT t.name, md5(ROW(t.subject, t.html_content, t.text_content, t.variables)::text), t.type, t.subject, t.html_content, t.text_content,
+       t.variables, t.is_active, coalesce(r.version, '')
+FROM email_templates t LEFT JOIN rendered_templates r ON r.name = t.name
+WHERE t.name = ANY(%(names)s::text[])
+
+-- name: find_vanished_templates
+-- Names that do not exist any more, but have rendered once.
+SELECT r.name FROM rendered_templates r WHERE r.name = ANY(%(names)s::text[])
+
+-- name: note_rendered
+INSERT INTO rendered_templates AS r (name, version)
+SELECT i.name, i.version FROM unnest(%(names)s::text[], %(versions)s::text[]) AS i(name, version) ORDER BY i.name
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, rendered_at = now() WHERE r.version <> excluded.version
 
 -- name: list_templates
-SELECT t.name, t.updated_at::text, t.type, t.subject, t.html_content, t.text_content, t.variables, t.is_active
-FROM email_templates t ORDER BY t.name
+SELECT t.name, md5(ROW(t.subject, t.html_content, t.text_content, t.variables)::text), t.type, t.subject, t.html_content, t.text_content,
+       t.variables, t.is_active, coalesce(r.version, '')
+FROM email_templates t LEFT JOIN rendered_templates r ON r.name = t.name
+ORDER BY t.name
 
 -- name: upsert_template
 INSERT INTO email_templates (name, type, subject, html_content, text_content, variables, created_by)

@@ -18,7 +18,7 @@ FOR UPDATE OF d SKIP LOCKED
 -- name: revive_jobs
 -- A new generation of dead jobs, due at once; one that evidence has moved on meanwhile is left alone.
 UPDATE email_jobs j
-SET status = 'pending', generation = j.generation + 1, retry_count = 0, error_message = NULL, next_attempt_at = now(),
+SET status = 'pending', generation = j.generation + 1, retry_count = 0, waits = 0, error_message = NULL, next_attempt_at = now(),
     revived_at = now(), resent_at = NULL, unwanted_at = NULL, only_provider = NULL, updated_at = now()
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND j.status = 'dead'
 RETURNING j.id

@@ -15,7 +15,8 @@ RETURNING j.id
 -- name: load_due
 -- What a leased row is: its standing, and where its original bytes are.
 SELECT j.id, j.lane, j.status, j.attempt_id, j.attempts, j.retry_count, j.generation, j.provider,
-       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, p.body_hash, p.record_index, p.source
+       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, j.waits,
+       p.body_hash, p.record_index, p.source
 FROM email_jobs j
 JOIN email_payloads p ON p.id = j.id
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid

@@ -1,7 +1,7 @@
 """The contract of intake/source.py, over every source."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +10,7 @@ from intake.combined import CombinedSource
 from intake.due import DueSource
 from intake.kafka import KafkaSource
 from intake.source import Source
+from mail.job import Lane
 from mail.record import Record, Standing
 from sandbox.kafka_mock import KafkaMock
 from tests.intake.kafka_world import READY_LIMIT_S, Topic, source_of
@@ -21,7 +22,9 @@ STANDING = Standing("row", "retrying", "", 0, 0, 1, b"", True, "", 0.0)
 def due_rows(count: int) -> DueSource:
     rows = [Record(b"row", "normal", f"row:{number}", standing=STANDING) for number in range(count)]
 
-    def lease(limit: int) -> list[Record]:
+    def lease(limit: int, held: Set[Lane]) -> list[Record]:
+        if "normal" in held:
+            return []
         page = rows[:limit]
         del rows[:limit]
         return page
@@ -50,7 +53,12 @@ def source(request: pytest.FixtureRequest, cluster: KafkaMock) -> Iterator[Sourc
 
 def test_a_source_keeps_its_contract(source: Source) -> None:
     """One test, because a consumer group takes seconds to form."""
-    records = take_all_of_them_in_small_pages(source)
+    records = poll_until(source, 1)
+    source.hold_lanes({"normal", "bulk"})
+    source.keep_alive()
+    assert_nothing_more_comes_and_waiting_is_bounded(source)
+    source.hold_lanes({"bulk"})
+    records += poll_until(source, COUNT - len(records))
     assert len({record.name for record in records}) == COUNT, "each record once"
     assert_nothing_more_comes_and_waiting_is_bounded(source)
     assert all(source.owns(record) for record in records)
@@ -71,14 +79,15 @@ def test_closing_is_bounded(source: Source) -> None:
     assert time.monotonic() - began_s < 4
 
 
-def take_all_of_them_in_small_pages(source: Source) -> list[Record]:
+def poll_until(source: Source, count: int) -> list[Record]:
+    """Small pages until there are so many at least."""
     records: list[Record] = []
     until_s = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < until_s:
         page = source.poll(7, 0.25)
         assert len(page) <= 7
         records += page
-        if len(records) >= COUNT:
+        if len(records) >= count:
             return records
     raise AssertionError(f"only {len(records)} records came")
 

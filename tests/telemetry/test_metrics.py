@@ -31,6 +31,7 @@ CONTRACT = {
     "email_uncertain_held": ("provider", "reason"),
     "email_duplicates_confirmed_total": ("provider",),
     "email_due_rows": ("lane",),
+    "email_lane_stopped": ("lane",),
     "email_outbox_rows": (),
     "email_webhook_watermark_seconds": ("provider", "tenant"),
     "email_weights_age_seconds": (),

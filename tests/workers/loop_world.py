@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from db import default_templates, due, templates
 from db.payloads import Vault
+from intake.lanes import LANES
 from mail.account import Account
 from mail.limits import DecodeLimits
 from mail.message import Address
@@ -20,10 +21,13 @@ from workers.dispatch import Dispatcher
 from workers.failpoints import Failpoints
 from workers.flight_log import FlightLog
 from workers.judgement import RetryPolicy
+from workers.lane_watch import LaneWatch
+from workers.lane_window import open_window
 from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
+from workers.shared import Shared
 from workers.shelf import Shelf
 
 
@@ -31,16 +35,20 @@ class Source:
     """Records that the test puts in; what was committed can be looked at."""
 
     def __init__(self):
-        self.waiting, self.committed, self.lost, self.kept_alive, self.held = [], [], set(), 0, ()
+        self.waiting, self.committed, self.lost, self.kept_alive, self.held, self.held_lanes = [], [], set(), 0, (), ()
 
     def poll(self, limit, timeout_s):
-        records = [record for record in self.waiting if record.topic not in self.held][:limit]
+        free = [record for record in self.waiting if record.topic not in self.held and record.lane not in self.held_lanes]
+        records = free[:limit]
         taken = set(map(id, records))
         self.waiting = [record for record in self.waiting if id(record) not in taken]
         return records
 
     def hold(self, topics):
         self.held = topics
+
+    def hold_lanes(self, lanes):
+        self.held_lanes = lanes
 
     def commit(self, records):
         self.committed += records
@@ -98,6 +106,19 @@ class Wire:
             yield request, Reply(200, {}, json.dumps(answer).encode())
 
 
+class Unbreakable:
+    """Breakers that never open."""
+
+    def note(self, account, outcomes):
+        pass
+
+    def is_open(self, account):
+        return False
+
+    def take_probe(self, account):
+        return False
+
+
 class Desk:
     def __init__(self):
         self.posted = []
@@ -121,15 +142,17 @@ class Desk:
 class Loop:
     """One worker. `providers` have equal weights."""
 
-    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
+    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0, breakers=None):
         self.ledger = Ledger(parameters)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
-        self.source, self.desk = Source(), Desk()
+        self.source, self.desk, self.folder = Source(), Desk(), folder
         self.equip(providers)
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
-        self.has_lease = True
+        self.has_lease, self.beats, self.on_wait = True, [], lambda: None
         self.suppress_now = None
+        self.breakers = breakers or Unbreakable()
+        self.board = Shared(SIZE_BYTES).lanes
         self.delivery = Delivery(self._tools(), 500, 60.0)
 
     def equip(self, providers):
@@ -139,12 +162,28 @@ class Loop:
         self.esps = {account.provider: Esp(account) for account in self.accounts}
 
     def make_sender(self, points):
-        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, self.note_answers)
+
+    def note_answers(self, account, outcomes):
+        self.breakers.note(account, outcomes)
+        self.lanes.note_answers(account, outcomes)
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
-        patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
+        patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: self.on_wait(), self.note_beat)
         quarantine = Quarantine(patience)
+        self.clock_s = 0.0
+        self.lanes = LaneWatch(
+            self.ledger.database,
+            patience,
+            open_window(self.folder / "lanes"),
+            self.board,
+            self.accounts,
+            LANES,
+            self.slot.place,
+            Vault(),
+            lambda: self.clock_s,
+        )
         sender = self.make_sender(points)
         policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
         now = lambda: datetime.now(UTC)  # noqa: E731
@@ -152,8 +191,8 @@ class Loop:
         return Tools(
             source=self.source,
             reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points),
-            composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None),
-            dispatcher=Dispatcher(Router(self.accounts), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
+            composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None, policy, now),
+            dispatcher=Dispatcher(self._router(), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
             sender=sender,
             bookkeeper=books,
             patience=patience,
@@ -162,13 +201,20 @@ class Loop:
             flight_log=self.flight_log,
             desk=self.desk,
             lag=type("Lag", (), {"show": lambda self: None})(),
+            lanes=self.lanes,
             failpoints=points,
             may_send=lambda: self.has_lease,
-            beat=lambda stage, s: None,
+            beat=self.note_beat,
             wait=lambda s: None,
             note_batch=lambda n: None,
             now=now,
         )
+
+    def _router(self):
+        return Router(self.accounts, is_open=self.breakers.is_open, take_probe=self.breakers.take_probe)
+
+    def note_beat(self, stage, deadline_s):
+        self.beats.append(stage)
 
     def deliver(self, *values):
         """Put these values into the source and turn once; returns their records."""
@@ -180,7 +226,11 @@ class Loop:
     def lease_due(self):
         """Make every waiting row due and turn until none is left."""
         self.ledger.database.run(lambda c: c.execute("UPDATE email_jobs SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL"))
-        lanes = ["high", "normal", "bulk"]
+        return self.take_due()
+
+    def take_due(self):
+        """Lease what is due and turn; returns the rows."""
+        lanes = [lane for lane in LANES if lane not in self.lanes.held]
         rows = self.ledger.database.run(lambda c: due.lease(c, self.slot.place, lanes, 100, 300, Vault()))
         self.source.waiting += rows
         self.delivery.turn()
