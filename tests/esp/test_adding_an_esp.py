@@ -25,10 +25,9 @@ from esp import base
 from esp.exchange import open_exchange
 from mail.envelope import read_envelope
 from mail.errors import BadCallback
-from mail.record import Record
+from mail.event import Event
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
-from workers.callbacks import Sorter
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-an-esp.md").read_text()
@@ -127,8 +126,8 @@ def test_the_real_loop_sends_with_it_and_its_callback_finds_the_attempt(seventh:
     assert [row[:3] for row in rows] == [("resend", "accepted", f"r-r{n}@example.com") for n in range(3)]
     ((path, key, mails),) = kept
     assert (path, key, sorted(mail["to"][0] for mail in mails)) == ("/emails/batch", "Bearer re_1", [f"r{n}@example.com" for n in range(3)])
-    (arrival,) = sorted_out(settings, signed(delivered(mails[0])))
-    assert (arrival.event.type, arrival.attempt_id) in [("delivered", row[3]) for row in rows]
+    (event,) = believed(settings, signed(delivered(mails[0])))
+    assert (event.type, event.attempt_id) in [("delivered", row[3]) for row in rows]
 
 
 def delivered(mail: Any) -> bytes:
@@ -144,12 +143,13 @@ def signed(body: bytes, secret: bytes = b"a shared secret") -> bytes:
     return json.dumps({"headers": headers, "body": body.decode()}).encode()
 
 
-def sorted_out(settings: Settings, value: bytes) -> list[Any]:
-    sorter = Sorter({"webhook-resend": "resend"}, settings.accounts, base.load)  # type: ignore[arg-type]
-    record = Record(value=value, lane="normal", topic="webhook-resend", partition=0, offset=0, received_at_s=1_800_000_010.0)
-    bag = sorter.sort([record])
-    assert not bag.refusals, bag.refusals
-    return bag.arrivals
+def believed(settings: Settings, value: bytes) -> list[Event]:
+    """The events of an envelope, verified first."""
+    listener = base.load(settings.accounts[0])
+    assert isinstance(listener, base.Listener)
+    callback = read_envelope(value, 1_800_000_010.0)
+    listener.verify(callback)
+    return listener.parse_events(callback.document)
 
 
 def test_a_forged_callback_is_not_believed(seventh: Path) -> None:
