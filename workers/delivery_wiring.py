@@ -49,6 +49,7 @@ from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
+from workers.shared import Permit
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
 from workers.template_cache import TemplateCache
@@ -130,7 +131,8 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
-    sender = Sender(esps.of, exchange, log, context.shared.lease.is_held, points, breakers.note)
+    permit = Permit(context.shared.lease)
+    sender = Sender(esps.of, exchange, log, permit.is_good, points, breakers.note)
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
     house = House(DecodeLimits(max_job_bytes=settings.max_job_bytes), allowlist(settings.email_recipient_allowlist))
@@ -153,6 +155,7 @@ def _assemble(
         wait=context.wait,
         note_batch=context.note_batch,
         now=_now,
+        take_permit=permit.take,
         board=board,
     )
 

@@ -32,7 +32,7 @@ class Departure(NamedTuple):
 
 
 class Sender:
-    """`may_send` is asked right before each request leaves (the host's lease); False holds it back, unsent.
+    """`may_send` is asked right before each request leaves (shared.Permit); False holds it back, unsent.
     `note` is told the outcomes of each request, for the account's breaker."""
 
     def __init__(

@@ -122,9 +122,7 @@ class HttpListener:
 
     def _error(self, status: int) -> Answer:
         """502 and 504 come from the proxy before the ESP, in HTML; the others are the ESP's own."""
-        if status in (502, 504):
-            return Answer(status, _PAGE % (status, status), {"Content-Type": "text/html"})
-        return self._fake.refuse(status)
+        return _page(status) if status in (502, 504) else self._fake.refuse(status)
 
     async def _hang(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
         """Say nothing until the sender gives up (this handler is then cancelled) or the set time is over."""
@@ -141,7 +139,8 @@ class HttpListener:
         return web.Response()
 
     async def _fail(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
-        return _response(self._error(deed.status))
+        """The mails are taken. In the ESP's own words a 503 could mean that they are not, so that one is the proxy's, too."""
+        return _response(_page(503) if deed.status == 503 else self._error(deed.status))
 
     async def _garble(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
         return _response(Answer(answer.status, b'{"MessageID": "cut in mid-sente', _JSON))
@@ -181,6 +180,10 @@ def site_url(site: web.TCPSite) -> str:
     assert isinstance(server, asyncio.Server)
     host, port = server.sockets[0].getsockname()[:2]
     return f"http://{host}:{port}"
+
+
+def _page(status: int) -> Answer:
+    return Answer(status, _PAGE % (status, status), {"Content-Type": "text/html"})
 
 
 def _response(answer: Answer) -> web.Response:

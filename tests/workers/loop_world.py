@@ -1,6 +1,7 @@
 """The delivery loop over a real ledger, with a source, ESPs and a wire that the test holds in its hands."""
 
 import json
+import mmap
 from datetime import UTC, datetime
 
 from db import default_templates, due, templates
@@ -24,6 +25,7 @@ from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
+from workers.shared import HostLease, Permit
 from workers.shelf import Shelf
 
 
@@ -124,15 +126,25 @@ class Loop:
         self.esps = {account.provider: Esp(account) for account in self.accounts}
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
+        self.lease = HostLease(mmap.mmap(-1, mmap.PAGESIZE))
         self.has_lease = True
         self.suppress_now = None
         self.delivery = Delivery(self._tools(), 500, 60.0)
+
+    @property
+    def has_lease(self):
+        return self.lease.is_held()
+
+    @has_lease.setter
+    def has_lease(self, is_held):
+        self.lease.hold_until(self.lease.now_ns() + 3600 * 10**9 if is_held else 0)
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
         patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
         quarantine = Quarantine(patience)
-        sender = Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
+        permit = Permit(self.lease)
+        sender = Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, permit.is_good, points, lambda a, o: None)
         policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
         now = lambda: datetime.now(UTC)  # noqa: E731
         house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
@@ -150,11 +162,12 @@ class Loop:
             desk=self.desk,
             lag=type("Lag", (), {"show": lambda self: None})(),
             failpoints=points,
-            may_send=lambda: self.has_lease,
+            may_send=self.lease.is_held,
             beat=lambda stage, s: None,
             wait=lambda s: None,
             note_batch=lambda n: None,
             now=now,
+            take_permit=permit.take,
         )
 
     def deliver(self, *values):
