@@ -38,11 +38,10 @@ class RetryPolicy:
         return self.wait(letter, outcome.verdict, outcome.detail, now, outcome.retry_after_s)
 
     def send_elsewhere(self, letter: Letter, outcome: Outcome) -> Fate:
-        """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, a row
-        that came from the queue is due again soon; a record that came from Kafka comes again by itself."""
-        delay_s = RESUME_S if letter.record.standing else None
+        """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, the row
+        is due again soon, where its bytes are stored; else its record comes again from Kafka."""
         reason = str(outcome.verdict)
-        return Fate("pending", reason, outcome.detail, delay_s, retry_count=letter.retry_count, goes_elsewhere=True)
+        return Fate("pending", reason, outcome.detail, RESUME_S, retry_count=letter.retry_count, goes_elsewhere=True)
 
     def refuse(self, letter: Letter, detail: str, now: datetime) -> Fate:
         """A real refusal that another ESP may not share: it counts, and the job's maximum ends it."""
