@@ -125,9 +125,7 @@ class HttpListener:
 
     def _error(self, status: int) -> Answer:
         """502 and 504 come from the proxy before the ESP, in HTML; the others are the ESP's own."""
-        if status in (502, 504):
-            return _page(status)
-        return self._fake.refuse(status)
+        return _page(status) if status in (502, 504) else self._fake.refuse(status)
 
     async def _hang(self, request: web.BaseRequest, deed: Deed, answer: Answer) -> web.StreamResponse:
         """Say nothing until the sender gives up (this handler is then cancelled) or the set time is over."""
