@@ -132,7 +132,7 @@ def test_a_held_lane_stays_with_the_broker_while_another_goes_on(cluster: KafkaM
         assert {record.value for record in poll_count(source, 50)} == {b"first"}
         for _ in range(20):
             assert source.poll(500, 0.05) == []
-        assert len(source._set_aside) < 100, "not in our memory"
+        assert len(source._set_aside) <= 500, "no more of it in our memory than one poll brought"
         source.hold_lanes(set())
         records = poll_count(source, 3_000)
         assert [record.offset for record in records] == list(range(3_000)), "all, and in their order"
