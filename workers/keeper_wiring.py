@@ -34,8 +34,8 @@ def open_doubt_keeper(settings: "Settings", database: Database, name: str) -> It
 
 def terms_of(settings: "Settings") -> Terms:
     """What the settings say about doubts."""
-    names = ("transactional", "marketing", "smtp")
-    policies = Policies(*[cast(Policy, getattr(settings, f"uncertain_policy_{name}")) for name in names])
+    chosen = (settings.uncertain_policy_transactional, settings.uncertain_policy_marketing, settings.uncertain_policy_smtp)
+    policies = Policies(*[cast(Policy, policy) for policy in chosen])
     return Terms(
         policies,
         settings.uncertain_grace_s,

@@ -108,7 +108,7 @@ def test_an_account_of_which_no_event_ever_came_is_held_and_reported(world):
     world.run("DELETE FROM webhook_watermarks")
     world.keep(2 * HOUR)
     assert (world.resends(), world.waits()) == ([], {"j": "no-watermark"})
-    held = [s for s in ledger_gauges.read(world.ledger.database) if s.name == "email_uncertain_held"]
+    held = [s for s in ledger_gauges.read(world.ledger.database, world.topics) if s.name == "email_uncertain_held"]
     assert [(s.labels["reason"], s.value) for s in held] == [("no-watermark", 1.0)]
 
 
@@ -406,7 +406,7 @@ def resent(world):
 
 
 def shown(world):
-    samples = ledger_gauges.read(world.ledger.database)
+    samples = ledger_gauges.read(world.ledger.database, world.topics)
     return [(s.labels["provider"], s.value) for s in samples if s.name == "email_duplicates_confirmed_total"]
 
 
