@@ -1,11 +1,16 @@
 """Uncertain attempts: what is in doubt, and how a decision about it is written down, once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from db import cohorts
+from db.cohorts import CohortCount
 from db.connection import Cursor, fetch, uuid_array
 from db.queries import sql
+
+DECIDERS_PLACE = "decisions"  # their own rows of the counters
 
 
 class Uncertain(NamedTuple):
@@ -33,17 +38,24 @@ def find(
 def decide(cursor: Cursor, doubted: Sequence[Uncertain], state: str, status: str, why: str) -> set[str]:
     """Settle these attempts as `state` and their jobs as `status` ("pending" = send again); returns the row ids that moved.
 
-    Somebody else's decision or an answer that came meanwhile wins: then nothing moves.
+    Somebody else's decision or an answer that came meanwhile wins: then nothing moves. Nor does what is to be sent again and has
+    no bytes here yet: it stays in doubt.
     """
-    taken = {row[0] for row in fetch(cursor, sql("take_uncertain"), {"ids": uuid_array([u.attempt_id for u in doubted])})}
+    if not doubted:
+        return set()
+    fetch(cursor, sql("lock_jobs"), _bounded([u.row_id for u in doubted]))
+    values = {"ids": uuid_array([u.attempt_id for u in doubted]), "status": status}
+    taken = {row[0] for row in fetch(cursor, sql("take_uncertain"), values)}
     mine = [u for u in doubted if u.attempt_id in taken]
     if not mine:
         return set()
     rows, attempts = [u.row_id for u in mine], [u.attempt_id for u in mine]
-    fetch(cursor, sql("lock_jobs"), _bounded(rows))
-    cursor.execute(sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
-    values = _bounded(rows) | {"attempt_ids": uuid_array(attempts), "status": status, "error": why if status != "sent" else None}
-    return {row[0] for row in fetch(cursor, sql("decide_uncertain_jobs"), values)}
+    cells = fetch(cursor, sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
+    if state == "accepted":
+        counts = Counter((cohort, provider, mailbox_provider) for cohort, provider, mailbox_provider in cells if cohort)
+        cohorts.add_sent(cursor, [CohortCount(*cell, sent=sent) for cell, sent in counts.items()], DECIDERS_PLACE)
+    jobs = _bounded(rows) | {"attempt_ids": uuid_array(attempts), "status": status, "error": None if status == "sent" else why}
+    return {row[0] for row in fetch(cursor, sql("decide_uncertain_jobs"), jobs)}
 
 
 def _bounded(ids: Sequence[str]) -> dict[str, str]:

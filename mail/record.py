@@ -11,6 +11,7 @@ class Standing(msgspec.Struct, frozen=True):
     """What the ledger knows about a job whose row exists already.
 
     `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
+    `is_cancelled`: a cancel came while it could not end; no further attempt may be opened.
     """
 
     row_id: str
@@ -23,6 +24,7 @@ class Standing(msgspec.Struct, frozen=True):
     has_payload: bool
     last_provider: str
     waiting_since_s: float
+    is_cancelled: bool = False
 
 
 class Record(msgspec.Struct, frozen=True):

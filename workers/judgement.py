@@ -39,10 +39,9 @@ class RetryPolicy:
 
     def send_elsewhere(self, letter: Letter, outcome: Outcome) -> Fate:
         """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, a row
-        that came from the queue is due again soon; a record that came from Kafka comes again by itself."""
-        delay_s = RESUME_S if letter.record.standing else None
+        whose bytes are stored is due again soon; else its record comes again from Kafka by itself."""
         reason = str(outcome.verdict)
-        return Fate("pending", reason, outcome.detail, delay_s, retry_count=letter.retry_count, goes_elsewhere=True)
+        return Fate("pending", reason, outcome.detail, RESUME_S, retry_count=letter.retry_count, goes_elsewhere=True)
 
     def refuse(self, letter: Letter, detail: str, now: datetime) -> Fate:
         """A real refusal that another ESP may not share: it counts, and the job's maximum ends it."""

@@ -51,6 +51,8 @@ class Reception:
         batch = Batch(list(records))
         for record in records:
             if record.value is None:
+                if record.standing is not None:
+                    batch.misfits.append(Misfit(record, "invalid-job", "value: the stored bytes of this row are lost"))
                 continue
             if self._quarantine.is_condemned(record):
                 batch.misfits.append(Misfit(record, "crashes-worker", WHY_CONDEMNED))
