@@ -12,7 +12,7 @@ from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 from render.renderer import Renderer
 from routing.router import Router
 from routing.snapshot import SIZE_BYTES, SnapshotReader
-from tests.workers.ledger_world import BOOT, Ledger, record_of
+from tests.workers.ledger_world import BOOT, TOPICS, Ledger, record_of
 from workers import settlement
 from workers.composing import Composer
 from workers.delivery import Delivery, Tools
@@ -121,8 +121,9 @@ class Desk:
 class Loop:
     """One worker. `providers` have equal weights."""
 
-    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0):
+    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0, failpoints=None):
         self.ledger = Ledger(parameters)
+        self.failpoints = failpoints or Failpoints({}, None)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
         self.source, self.desk = Source(), Desk()
         self.equip(providers)
@@ -142,7 +143,7 @@ class Loop:
         return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, lambda a, o: None)
 
     def _tools(self):
-        books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
+        books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), self.failpoints
         patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: None, lambda stage, s: None)
         quarantine = Quarantine(patience)
         sender = self.make_sender(points)
@@ -170,6 +171,15 @@ class Loop:
             now=now,
         )
 
+    def succeed(self, folder):
+        """A new process in the same slot, which settles what the last one left."""
+        self.flight_log.close()
+        number = self.slot.number
+        self.slot = settlement.take_over(self.ledger.database, folder, self.slot.host, number, BOOT, 1, TOPICS.events).slot
+        self.flight_log = FlightLog(settlement.flight_path(folder, number), BOOT, self.slot.incarnation)
+        self.has_lease = True
+        self.delivery = Delivery(self._tools(), 500, 60.0)
+
     def deliver(self, *values):
         """Put these values into the source and turn once; returns their records."""
         records = [record_of(value) for value in values]
@@ -185,6 +195,10 @@ class Loop:
         self.source.waiting += rows
         self.delivery.turn()
         return rows
+
+    def forget_suspects(self):
+        """What this worker read about suspects is old: it will ask again."""
+        self.delivery._tools.quarantine._read_at_s = float("-inf")
 
     def status(self, job_id):
         return self.ledger.job(job_id)["status"]
