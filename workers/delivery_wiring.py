@@ -4,7 +4,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import telemetry.log
@@ -51,6 +50,7 @@ from workers.reception import House, Reception
 from workers.sending import Sender
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
+from workers.store_clock import StoreClock
 from workers.template_cache import TemplateCache
 
 if TYPE_CHECKING:
@@ -142,13 +142,14 @@ def _assemble(
     )
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
+    clock = StoreClock()
     house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))
     return Tools(
         source=source,
-        reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),
+        reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points, clock),
         composer=_open_composer(settings, shelf, log),
         dispatcher=Dispatcher(
-            router, SnapshotReader(context.shared.snapshot), sender, policy, _now, _mailbox_providers(settings, patience)
+            router, SnapshotReader(context.shared.snapshot), sender, policy, clock, _mailbox_providers(settings, patience)
         ),
         sender=sender,
         bookkeeper=bookkeeper,
@@ -163,7 +164,7 @@ def _assemble(
         beat=context.beat,
         wait=context.wait,
         note_batch=context.note_batch,
-        now=_now,
+        now=clock,
         board=board,
     )
 
@@ -242,7 +243,3 @@ def _show_breaker(account: Account, is_open: bool) -> None:
         log.warning("a breaker opened: this account's mail goes elsewhere or waits", provider=account.provider, tenant=account.tenant)
     else:
         log.info("a breaker closed", provider=account.provider, tenant=account.tenant)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

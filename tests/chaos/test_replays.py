@@ -1,6 +1,6 @@
 """A dead-letter queue of every kind is replayed by two operators at once while two workers drain it: each email goes out exactly once.
 
-REPLAYS says how many dead letters (default 1,000); the evidence is 10,000.
+REPLAYS says how many dead letters (default 3,000); the evidence is 10,000.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
 
-REPLAYS = int(os.environ.get("REPLAYS", "1000"))
+REPLAYS = int(os.environ.get("REPLAYS", "3000"))
 PAGE = 500
 LANES = ["high", "normal", "bulk"]
 # Of twenty letters, in turn. The last two kinds cannot be sent by any replay.

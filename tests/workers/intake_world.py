@@ -17,6 +17,7 @@ from workers.reception import House, Reception
 from workers.redis_link import RedisLink
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
+from workers.store_clock import StoreClock
 
 LANES = ["high", "normal", "bulk"]
 
@@ -44,7 +45,7 @@ class Office:
         house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
         return Tools(
             queue=self.queue,
-            reception=Reception(house, self.books, patience, Shelf(), quarantine, self.hand, points),
+            reception=Reception(house, self.books, patience, Shelf(), quarantine, self.hand, points, StoreClock()),
             bookkeeper=self.books,
             patience=patience,
             quarantine=quarantine,

@@ -1,7 +1,6 @@
 """The delivery loop over a real ledger, with a source, ESPs and a wire that the test holds in its hands."""
 
 import json
-from datetime import UTC, datetime
 
 from db import default_templates, due, templates
 from db.payloads import Vault
@@ -25,6 +24,7 @@ from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
 from workers.shelf import Shelf
+from workers.store_clock import StoreClock
 
 
 class Source:
@@ -131,6 +131,7 @@ class Loop:
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
         self.has_lease = True
         self.suppress_now = None
+        self.clock = StoreClock()
         self.delivery = Delivery(self._tools(), 500, 60.0)
 
     def equip(self, providers):
@@ -148,11 +149,11 @@ class Loop:
         quarantine = Quarantine(patience)
         sender = self.make_sender(points)
         policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
-        now = lambda: datetime.now(UTC)  # noqa: E731
+        now = self.clock
         house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
         return Tools(
             source=self.source,
-            reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points),
+            reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points, now),
             composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None),
             dispatcher=Dispatcher(Router(self.accounts), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
             sender=sender,

@@ -82,13 +82,23 @@ def test_an_attempt_in_doubt_outlives_retention_too(loop):
 
 @pytest.mark.parametrize("wrong_by", [timedelta(days=400), timedelta(days=-400)])
 def test_a_workers_wrong_clock_sends_nothing_early_and_nothing_late(loop, wrong_by):
-    wrong = lambda: datetime.now(UTC) + wrong_by  # noqa: E731
-    loop.delivery._tools = loop.delivery._tools._replace(now=wrong)
+    loop.clock.set(datetime.now(UTC) + wrong_by)
     loop.deliver(
         job_bytes("later", "l@example.com", scheduledAt=ahead(hours=1)), job_bytes("past", "p@example.com", scheduledAt=ahead(hours=-1))
     )
     assert (loop.status("later"), loop.status("past")) == ("scheduled", "sent")
     assert take_due(loop) == 0
+
+
+@pytest.mark.parametrize("wrong_by", [timedelta(days=400), timedelta(days=-400)])
+def test_a_workers_wrong_clock_expires_nothing_early_and_nothing_late(loop, wrong_by):
+    """Also where it is a refusal that asks how long the email may wait."""
+    loop.wire.behave = lambda request: ["throttled"] * len(request.messages)
+    loop.clock.set(datetime.now(UTC) + wrong_by)
+    loop.deliver(
+        job_bytes("long", "l@example.com", expiresAt=ahead(hours=5)), job_bytes("short", "s@example.com", expiresAt=ahead(seconds=10))
+    )
+    assert (loop.status("long"), loop.status("short")) == ("retrying", "expired")
 
 
 def test_a_scheduled_time_in_the_past_means_now_and_another_time_for_the_same_id_is_a_repeat(loop):
