@@ -315,8 +315,6 @@ def insert_doubts(cursor: Cursor, doubts: Sequence[Doubt]) -> None:
     cursor.execute(sql("insert_uncertain"), values)
 
 
-
-
 def _columns(rows: Sequence[tuple[Any, ...]]) -> Any:
     """The same named tuple, but of columns: cheaper than a comprehension for each of them."""
     kind: Any = type(rows[0])

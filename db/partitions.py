@@ -43,8 +43,8 @@ def make(cursor: Cursor, first: date, last: date) -> None:
 
 
 def drop_before(cursor: Cursor, table: str, day: date) -> list[str]:
-    """Drop the partitions of `table` whose whole day lies before `day`; returns their names. Rows that are not finished (scheduled for years
-    ahead, in doubt) move to the default partition, where `sweep_default` takes them once they are.
+    """Drop the partitions of `table` whose whole day lies before `day`; returns their names. Rows that are not finished (scheduled for
+    years ahead, in doubt) move to the default partition, where `sweep_default` takes them once they are.
 
     Detaching locks out everybody, and whoever waits for that lock makes all others wait behind it: so it is not waited for long.
     Raises (StoreUnavailable, by the connection) where somebody works in the table: try again later.
