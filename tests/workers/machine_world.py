@@ -193,12 +193,13 @@ class MachineWorld:
     def take_in(self, death=None):
         """The intake stores what Redis has; it may die before or after that."""
         self.office.failpoints.death = death
-        waiting = {_job_of(record) for record in self.office.queue.items + self.office.queue.in_hand}
+        queue = self.office.queue
+        before = {_job_of(record) for record in queue.items + queue.in_hand}
         try:
             self.office.intake.turn()
-            self.acknowledged |= waiting
         except Death:
             self.office.die()
+        self.acknowledged |= before - {_job_of(record) for record in queue.items + queue.in_hand}
         self.office.failpoints.death = None
 
     # -- what others do ------------------------------------------------------------------------------------------------------
