@@ -1,12 +1,20 @@
 """Dead letters: what will not be sent, why, and the original bytes, so that a replay sends exactly what came in."""
 
+import base64
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
 from db.connection import Cursor, bytes_array, fetch, number_array, text_array, uuid_array
+from db.outbox import Posting
 from db.queries import sql
+from mail.ids import new_id
+
+# A dead letter that would not fit into a message of the topic carries its row's id instead of its value.
+MAX_BYTES = 3 << 20
+_encoder = msgspec.json.Encoder()
 
 
 class DeadLetter(NamedTuple):
@@ -41,3 +49,29 @@ def insert(cursor: Cursor, letters: Sequence[DeadLetter]) -> set[str]:
         "attempts": number_array([d.attempts for d in letters]),
     }
     return {row[0] for row in fetch(cursor, sql("insert_dead_letters"), values)}
+
+
+def posting(topic: str, letters: Sequence[DeadLetter], now: datetime) -> Posting:
+    """The outbox row that tells of dead letters, keyed by job id; spelled as the wire formats ask for (section 5)."""
+    return Posting(new_id(), topic, tuple(d.job_id for d in letters), tuple(_spell(d, now.isoformat()) for d in letters))
+
+
+def _spell(letter: DeadLetter, at: str) -> str:
+    message: dict[str, Any] = {
+        "id": letter.id,
+        "reason": letter.reason,
+        "error": letter.error,
+        "source": letter.source,
+        "at": at,
+        "attempts": letter.attempts,
+        "jobId": letter.job_id,
+        "index": letter.record_index,
+    }
+    value = letter.value
+    if value is None or len(value) > MAX_BYTES // 2:
+        return _encoder.encode(message | {"row": letter.id}).decode()
+    try:
+        text = _encoder.encode(message | {"value": value.decode()}).decode()
+    except UnicodeDecodeError:
+        text = _encoder.encode(message | {"value": base64.b64encode(value).decode(), "encoding": "base64"}).decode()
+    return text if len(text) <= MAX_BYTES else _encoder.encode(message | {"row": letter.id}).decode()

@@ -5,12 +5,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from db import cohorts
+from db.cohorts import CohortCount
 from db.connection import Cursor, fetch, number_array, text_array, time_array, uuid_array
 from db.queries import sql
 from mail.ids import new_id, time_of
 
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 Owner = tuple[str, int]  # provider, account's tenant
+
+DECIDERS_PLACE = "decisions"  # their own rows of the counters
 
 
 class Uncertain(NamedTuple):
@@ -155,7 +159,10 @@ def decide(cursor: Cursor, doubted: Sequence[Uncertain | Doubted], state: str, s
     if not mine:
         return set()
     rows, attempts = [u.row_id for u in mine], [u.attempt_id for u in mine]
-    cursor.execute(sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
+    cells = fetch(cursor, sql("decide_attempts"), _bounded(attempts) | {"state": state, "error": why})
+    if state == "accepted":
+        counts = Counter((cohort, provider, mailbox_provider) for cohort, provider, mailbox_provider in cells if cohort)
+        cohorts.add_sent(cursor, [CohortCount(*cell, sent=sent) for cell, sent in counts.items()], DECIDERS_PLACE)
     jobs = _bounded(rows) | {"attempt_ids": uuid_array(attempts), "status": status, "error": None if status == "sent" else why}
     return {row[0] for row in fetch(cursor, sql("decide_uncertain_jobs"), jobs)}
 
@@ -172,13 +179,6 @@ def resend(cursor: Cursor, doubted: Sequence[Doubted], why: str, now: datetime) 
     if moved:
         cursor.execute(sql("bind_resends"), _bounded(sorted(moved)) | {"now": now})
     return moved
-
-
-def mark_unwanted(cursor: Cursor, row_ids: Sequence[str]) -> None:
-    """A cancel came too late for the attempts of these jobs: no policy shall make another."""
-    if row_ids:
-        fetch(cursor, sql("lock_jobs"), _bounded(row_ids))
-        cursor.execute(sql("mark_unwanted"), _bounded(row_ids))
 
 
 def confirm_duplicates(cursor: Cursor, row_ids: Sequence[str]) -> Counter[str]:

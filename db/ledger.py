@@ -116,11 +116,17 @@ class Doubt(NamedTuple):
     reason: str
 
 
-class CohortCount(NamedTuple):
-    cohort_id: str
-    provider: str
-    mailbox_provider: str
-    sent: int
+class Identity(NamedTuple):
+    """What the world calls a row, and where it stands."""
+
+    row_id: str
+    job_id: str
+    tenant: int
+    recipient: str
+    campaign_id: str
+    status: str
+    generation: int
+    is_cancelled: bool
 
 
 def find_keys(cursor: Cursor, keys: Sequence[str]) -> dict[str, tuple[str, bytes]]:
@@ -132,13 +138,18 @@ def find_standings(cursor: Cursor, row_ids: Sequence[str]) -> dict[str, Standing
     """Where known jobs stand, by row id (without the content hash, which the key holds)."""
     if not row_ids:
         return {}
-    rows = fetch(cursor, sql("find_standings"), _bounded(row_ids))
+    rows = fetch(cursor, sql("find_standings"), bounded(row_ids))
     return {row[0]: standing_of(row) for row in rows}
+
+
+def find_identities(cursor: Cursor, row_ids: Sequence[str]) -> list[Identity]:
+    """Who these rows are."""
+    return [Identity(*row) for row in fetch(cursor, sql("find_identities"), bounded(row_ids))] if row_ids else []
 
 
 def standing_of(row: Sequence[Any]) -> Standing:
     """The standing that a row of find_standings speaks of (columns in its order)."""
-    row_id, status, attempt_id, attempts, retry_count, generation, provider, has_payload, age_s, only_provider, waits = row
+    row_id, status, attempt_id, attempts, retry_count, generation, provider, has_payload, age_s, only_provider, waits, is_cancelled = row
     return Standing(
         row_id=row_id,
         status=status,
@@ -152,6 +163,7 @@ def standing_of(row: Sequence[Any]) -> Standing:
         waiting_since_s=age_s,
         only_provider=only_provider or "",
         waits=waits,
+        is_cancelled=is_cancelled,
     )
 
 
@@ -202,7 +214,7 @@ def take_jobs(cursor: Cursor, takings: Sequence[Taking]) -> set[str]:
     if not takings:
         return set()
     columns = _columns(takings)
-    values = _bounded(columns.row_id) | {
+    values = bounded(columns.row_id) | {
         "attempt_ids": uuid_array(columns.attempt_id),
         "expected": uuid_array([t.expected or None for t in takings]),
         "providers": text_array(columns.provider),
@@ -232,7 +244,7 @@ def insert_attempts(cursor: Cursor, attempts: Sequence[NewAttempt], owner: str) 
 
 def find_attempts(cursor: Cursor, attempt_ids: Sequence[str]) -> set[str]:
     """Which of these attempts exist: the way to learn what an interrupted commit came to."""
-    return {row[0] for row in fetch(cursor, sql("find_attempts"), _bounded(attempt_ids))}
+    return {row[0] for row in fetch(cursor, sql("find_attempts"), bounded(attempt_ids))}
 
 
 def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
@@ -241,12 +253,12 @@ def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
     if not results:
         return set()
     columns = _columns(results)
-    attempts = _bounded(columns.attempt_id) | {
+    attempts = bounded(columns.attempt_id) | {
         "states": text_array(columns.state),
         "message_ids": text_array(columns.message_id),
         "errors": text_array(columns.error),
     }
-    jobs = _bounded(columns.row_id) | {
+    jobs = bounded(columns.row_id) | {
         "attempt_ids": uuid_array(columns.attempt_id),
         "statuses": text_array(columns.status),
         "message_ids": text_array(columns.message_id),
@@ -255,14 +267,23 @@ def record_results(cursor: Cursor, results: Sequence[Result]) -> set[str]:
         "delays": number_array(columns.delay_s),
     }
     # jobs before attempts, here and in the settlement: one order of locks everywhere
-    fetch(cursor, sql("lock_jobs"), _bounded(columns.row_id))
+    before = dict(fetch(cursor, sql("lock_jobs"), bounded(columns.row_id)))
     closed = {row[0] for row in fetch(cursor, sql("record_attempts"), attempts)}
     if len(closed) < len(results):  # events were faster than the answer
         cursor.execute(sql("note_late_answers"), attempts)
     cursor.execute(sql("record_jobs"), jobs)
+    _end_by_late_yes(cursor, [r for r in results if r.status == "sent" and r.attempt_id in closed and before.get(r.row_id) != "sending"])
     if settled := [r.attempt_id for r in results if r.state != "uncertain"]:
         cursor.execute(sql("delete_uncertain"), {"ids": uuid_array(settled)})
     return closed
+
+
+def _end_by_late_yes(cursor: Cursor, results: Sequence[Result]) -> None:
+    """These were taken, as their ESP says after others doubted it or decided otherwise: nothing is left to send or to decide."""
+    if results:
+        ids = bounded([r.row_id for r in results])
+        cursor.execute(sql("end_by_late_yes"), ids | {"message_ids": text_array([r.message_id for r in results])})
+        cursor.execute(sql("forget_doubts"), {"ids": ids["ids"]})
 
 
 def decide_jobs(cursor: Cursor, decisions: Sequence[Decision]) -> set[str]:
@@ -270,13 +291,13 @@ def decide_jobs(cursor: Cursor, decisions: Sequence[Decision]) -> set[str]:
     if not decisions:
         return set()
     columns = _columns(decisions)
-    values = _bounded(columns.row_id) | {
+    values = bounded(columns.row_id) | {
         "expected": uuid_array([d.expected or None for d in decisions]),
         "statuses": text_array(columns.status),
         "errors": text_array(columns.error),
         "delays": number_array(columns.delay_s),
     }
-    fetch(cursor, sql("lock_jobs"), _bounded(columns.row_id))
+    fetch(cursor, sql("lock_jobs"), bounded(columns.row_id))
     return {row[0] for row in fetch(cursor, sql("decide_jobs"), values)}
 
 
@@ -296,41 +317,13 @@ def insert_doubts(cursor: Cursor, doubts: Sequence[Doubt]) -> None:
     cursor.execute(sql("insert_uncertain"), values)
 
 
-def add_sent_to_cohorts(cursor: Cursor, counts: Sequence[CohortCount], place: str) -> None:
-    """Count what was accepted, per cohort, ESP and mailbox provider, in rows of this writer alone."""
-    if not counts:
-        return
-    counts = sorted(counts)
-    values = {
-        "cohorts": uuid_array([c.cohort_id for c in counts]),
-        "providers": text_array([c.provider for c in counts]),
-        "mailbox_providers": text_array([c.mailbox_provider for c in counts]),
-        "slots": text_array([place] * len(counts)),
-        "counts": number_array([c.sent for c in counts]),
-    }
-    cursor.execute(sql("add_sent_to_cohorts"), values)
-
-
-def insert_cohorts(cursor: Cursor, cohorts: Sequence[tuple[str, int, str, int]]) -> None:
-    """Make the cohorts (id, tenant, stream, batch id) that are not there yet."""
-    if not cohorts:
-        return
-    columns = list(zip(*sorted(cohorts), strict=True))
-    values = {
-        "ids": uuid_array(columns[0]),
-        "tenants": number_array(columns[1]),
-        "streams": text_array(columns[2]),
-        "batches": number_array(columns[3]),
-    }
-    cursor.execute(sql("insert_cohorts"), values)
-
-
 def _columns(rows: Sequence[tuple[Any, ...]]) -> Any:
     """The same named tuple, but of columns: cheaper than a comprehension for each of them."""
     kind: Any = type(rows[0])
     return kind(*zip(*rows, strict=True))
 
 
-def _bounded(ids: Sequence[str]) -> dict[str, str]:
+def bounded(ids: Sequence[str]) -> dict[str, str]:
+    """The parameters of a statement over these ids, none of which may be missing."""
     # the bounds let the planner skip the other days' partitions: 0.2 instead of 2 ms at 90 of them
     return {"ids": uuid_array(ids), "low": min(ids), "high": max(ids)}

@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from db.connection import Cursor, fetch, text_array, uuid_array
 from db.queries import sql
+from mail.ids import new_id
+from mail.published import Published
+
+_encoder = msgspec.json.Encoder()
 
 
 class Posting(NamedTuple):
@@ -14,6 +20,11 @@ class Posting(NamedTuple):
     topic: str
     keys: tuple[str | None, ...]
     values: tuple[str, ...]
+
+
+def of_events(topic: str, events: Sequence[Published]) -> Posting:
+    """The outbox row of these events, keyed by job id."""
+    return Posting(new_id(), topic, tuple(e.job_id for e in events), tuple(_encoder.encode(e).decode() for e in events))
 
 
 def insert(cursor: Cursor, posting: Posting) -> None:

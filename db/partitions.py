@@ -14,6 +14,12 @@ _FILLFACTOR = {"email_jobs": 50, "email_attempts": 60}
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 _SWEEP_MOST = 10_000
 
+# What retention must leave alone: an email that still waits, and an attempt without an answer.
+_UNFINISHED = {
+    "email_jobs": "status IN ('pending', 'scheduled', 'sending', 'retrying', 'uncertain')",
+    "email_attempts": "state IN ('open', 'uncertain')",
+}
+
 
 def make_ahead(cursor: Cursor, days: int) -> None:
     """Make the partitions from yesterday to `days` ahead, by the database's clock."""
@@ -37,23 +43,28 @@ def make(cursor: Cursor, first: date, last: date) -> None:
 
 
 def drop_before(cursor: Cursor, table: str, day: date) -> list[str]:
-    """Drop the partitions of `table` whose whole day lies before `day`; returns their names.
+    """Drop the partitions of `table` whose whole day lies before `day`; returns their names. Rows that are not finished (scheduled for
+    years ahead, in doubt) move to the default partition, where `sweep_default` takes them once they are.
 
     Detaching locks out everybody, and whoever waits for that lock makes all others wait behind it: so it is not waited for long.
     Raises (StoreUnavailable, by the connection) where somebody works in the table: try again later.
     """
     cursor.execute(_SHORT_WAIT)
     old = sorted(name for name in _names(cursor) if name.startswith(f"{table}_2") and name < _name(table, day))
+    unfinished = _UNFINISHED.get(table)
     for name in old:
         cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {name}")
+        if unfinished:
+            cursor.execute(f"INSERT INTO {table} SELECT * FROM {name} WHERE {unfinished}")  # noqa: S608 (all of it is ours)
         cursor.execute(f"DROP TABLE {name}")
     return old
 
 
 def sweep_default(cursor: Cursor, table: str, day: date) -> int:
-    """Delete rows from before `day` that lie in the default partition, since their day has none; returns how many."""
+    """Delete rows from before `day` that lie in the default partition, since their day has none, and are finished; returns how many."""
     column, bound = ("id", bounds_of_day(_milliseconds(day), _milliseconds(day))[0]) if table in _BY_ID else ("occurred_at", day)
-    rows = f"SELECT ctid FROM {table}_default WHERE {column} < %s LIMIT {_SWEEP_MOST}"  # noqa: S608 (names of ours)
+    finished = f"NOT ({_UNFINISHED.get(table, 'false')})"
+    rows = f"SELECT ctid FROM {table}_default WHERE {column} < %s AND {finished} LIMIT {_SWEEP_MOST}"  # noqa: S608 (names of ours)
     cursor.execute(f"DELETE FROM {table}_default WHERE ctid = ANY(ARRAY({rows}))", (bound,))  # noqa: S608
     return int(cursor.rowcount)
 

@@ -3,10 +3,10 @@
 import zlib
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from db.connection import Cursor, bytes_array, fetch, number_array, text_array, uuid_array
 from db.queries import sql
@@ -37,9 +37,14 @@ class Vault:
         """Raises ValueError where the bytes were encrypted with keys that are not set any more."""
         if stored[:1] == _PLAIN:
             return zlib.decompress(stored[1:])
-        if self._fernet is None:
-            raise ValueError("the payload is encrypted: set ENCRYPTION_KEYS to the keys it was stored with")
-        return zlib.decompress(self._fernet.decrypt(stored[1:]))
+        try:
+            return zlib.decompress(self._fernet.decrypt(stored[1:])) if self._fernet else _refuse()
+        except InvalidToken:
+            return _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise ValueError("the payload is encrypted: set ENCRYPTION_KEYS to the keys it was stored with") from None
 
 
 def store(cursor: Cursor, payloads: Sequence[Payload], vault: Vault) -> None:
@@ -81,11 +86,11 @@ def delete(cursor: Cursor, row_ids: Sequence[str]) -> None:
 def load(cursor: Cursor, row_ids: Sequence[str], vault: Vault) -> list[Payload]:
     """The stored payloads of these rows, with their original bytes."""
     rows = fetch(cursor, sql("find_payloads"), {"ids": uuid_array(row_ids)})
-    bodies = find_bodies(cursor, list({bytes(row[1]) for row in rows}), vault)
-    return [Payload(row_id, bodies[bytes(body_hash)], index, source) for row_id, body_hash, index, source in rows]
+    bodies = find_bodies(cursor, list({bytes(row[1]) for row in rows}))
+    return [Payload(row_id, vault.open(bodies[bytes(body_hash)]), index, source) for row_id, body_hash, index, source in rows]
 
 
-def find_bodies(cursor: Cursor, hashes: Sequence[bytes], vault: Vault) -> dict[bytes, bytes]:
-    """The original bytes by their hash."""
+def find_bodies(cursor: Cursor, hashes: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The sealed bytes by the hash of the original ones."""
     rows = fetch(cursor, sql("find_bodies"), {"hashes": bytes_array(hashes)})
-    return {bytes(body_hash): vault.open(bytes(body)) for body_hash, body in rows}
+    return {bytes(body_hash): bytes(body) for body_hash, body in rows}

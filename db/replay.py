@@ -23,7 +23,7 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A dead letter that may be brought back. `row_id` None: it never became a row."""
+    """A dead letter that may be brought back. `row_id` None: it never became a row, or that is gone by its retention."""
 
     id: str
     row_id: str | None
@@ -38,6 +38,12 @@ def choose(cursor: Cursor, choice: Choice, skipped: Sequence[str], limit: int) -
     values = choice._asdict() | {"ids": uuid_array(choice.ids) if choice.ids else None, "skipped": uuid_array(skipped), "limit": limit}
     rows = fetch(cursor, sql("choose_dead_letters"), values)
     return [Chosen(i, row_id, n, source, bytes(v) if v is not None else None, job_id) for i, row_id, n, source, v, job_id in rows]
+
+
+def find(cursor: Cursor, choice: Choice, limit: int) -> list[tuple[Any, ...]]:
+    """The newest that fit: id, reason, error, job id, attempts, when it died, and whether it was replayed or dropped."""
+    values = {"reason": choice.reason, "since": choice.since, "until": choice.until, "template": choice.template, "limit": limit}
+    return fetch(cursor, sql("list_dead_letters"), values)
 
 
 def revive(cursor: Cursor, letters: Sequence[Chosen], vault: Vault) -> set[str]:

@@ -13,6 +13,7 @@ class Standing(msgspec.Struct, frozen=True):
     `attempt_id` is its newest attempt ("" = none yet): whoever opens the next one must still find this value (compare and set).
     `only_provider`: an earlier attempt at this ESP is in doubt, and no other may carry the email ("" = any).
     `waits` is how often it was put off.
+    `is_cancelled`: a cancel came while it could not end; no further attempt may be opened.
     """
 
     row_id: str
@@ -27,6 +28,7 @@ class Standing(msgspec.Struct, frozen=True):
     waiting_since_s: float
     only_provider: str = ""
     waits: int = 0
+    is_cancelled: bool = False
 
 
 class Record(msgspec.Struct, frozen=True):

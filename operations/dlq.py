@@ -6,6 +6,7 @@ import sys
 from config.settings import Settings
 from db.connection import fetch
 from db.queries import sql
+from db.replay import find as find_dead_letters
 from operations import replay, screen
 from operations.store import open_database
 
@@ -13,7 +14,7 @@ from operations.store import open_database
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     group = commands.add_parser("dlq", help="list, show, replay or drop dead letters").add_subparsers(required=True)
     listing = group.add_parser("list", help="the newest dead letters, and how many there are by reason")
-    listing.add_argument("--reason", help="only this reason")
+    replay.add_choice(listing)
     listing.add_argument("--limit", type=int, default=20)
     listing.set_defaults(run=show_list)
     one = group.add_parser("show", help="one dead letter, with its original bytes")
@@ -29,14 +30,18 @@ def show_list(settings: Settings, arguments: argparse.Namespace) -> int:
     if not counts:
         print("no dead letters")
         return 0
-    values = {"reason": arguments.reason, "limit": arguments.limit}
-    rows = database.read(sql("list_dead_letters"), values)
+    choice = replay.choice_of(arguments)
+    rows = database.run(lambda cursor: find_dead_letters(cursor, choice, arguments.limit))
+    if not rows:
+        print("no dead letter fits")
+        return 0
     lines = [
-        (id_[:8], reason, job_id or "–", attempts, f"{at:%Y-%m-%d %H:%M:%S}", error)
-        for id_, reason, error, job_id, _, attempts, at, _ in rows
+        (id_, reason, job_id or "–", attempts, f"{at:%Y-%m-%d %H:%M:%S}", "settled" if is_settled else "waiting", error)
+        for id_, reason, error, job_id, attempts, at, is_settled in rows
     ]
-    print(screen.table(("id", "reason", "job", "tries", "when (UTC)", "error"), lines, widest=70))
-    print("\n" + ", ".join(f"{count} {reason}" for reason, count in counts))
+    print(screen.table(("id", "reason", "job", "tries", "when (UTC)", "state", "error"), lines, widest=70))
+    print("\nwaiting: " + (", ".join(f"{count} {reason}" for reason, count, _ in counts if count) or "none"))
+    print(f"settled (replayed or dropped): {sum(settled for *_, settled in counts)}")
     return 0
 
 

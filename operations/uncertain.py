@@ -6,16 +6,17 @@ Nothing here is guessed: somebody who looked at the ESP's own pages decides, and
 import argparse
 import getpass
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from config.settings import Settings
-from db import dead_letters, doubt, payloads, replay
+from db import dead_letters, doubt, ledger, outbox, payloads, replay
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.doubt import Choice, Uncertain
 from db.payloads import Payload, Vault
 from mail.ids import new_id
+from mail.published import Published
 from operations import screen
 from operations.store import open_database
 
@@ -95,38 +96,65 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     if choice == Choice() and not arguments.all:
         print("say which: attempt ids, --account, --template, --older, or --all")
         return 2
-    decision, moved, seen = DECISIONS[arguments.decision], 0, 0
+    decision, moved, left = DECISIONS[arguments.decision], 0, 0
     vault = Vault([key.reveal() for key in settings.encryption_keys])
     database = open_database(settings, "uncertain")
     last: Uncertain | None = None
     while True:
         after = last
-        found, done = database.run(lambda cursor: _decide_page(cursor, arguments.decision, choice, after, vault))  # noqa: B023 (runs at once)
+        found, done = database.run(lambda cursor: _decide_page(cursor, arguments.decision, choice, after, vault, settings))  # noqa: B023 (runs at once)
         if not found:
             break
-        seen, moved, last = seen + len(found), moved + done, found[-1]
-    print(f"{moved} emails: {decision.help}" + (f"; {seen - moved} had moved on or have no bytes to send" if seen > moved else ""))
-    return 0 if seen else 1
+        moved, left, last = moved + done, left + len(found) - done, found[-1]
+    print(f"{moved} emails: {decision.help}" + (f"; {left} had moved on or have no bytes to send" if left else ""))
+    return 0 if moved or left else 1
 
 
-def _decide_page(cursor: Cursor, name: str, choice: Choice, after: Uncertain | None, vault: Vault) -> tuple[list[Uncertain], int]:
+def _decide_page(
+    cursor: Cursor, name: str, choice: Choice, after: Uncertain | None, vault: Vault, settings: Settings
+) -> tuple[list[Uncertain], int]:
     decision = DECISIONS[name]
     found = doubt.find(cursor, choice, PAGE, after)
     moved = doubt.decide(cursor, found, decision.state, decision.status, decision.why)
+    ended = [u for u in found if u.row_id in moved]
     if decision.status == "dead":
-        _set_aside(cursor, [u for u in found if u.row_id in moved], vault)
+        _set_aside(cursor, ended, vault, settings.email_dead_letter_queue)
     if decision.status != "pending":
         payloads.delete(cursor, list(moved))
+        _tell(cursor, ended, decision.status, decision.why, settings.kafka_topic_email_events)
     if moved:
-        details = {"attempts": [u.attempt_id for u in found if u.row_id in moved], "choice": choice._asdict()}
+        details = {"attempts": [u.attempt_id for u in ended], "choice": choice._asdict()}
         replay.audit(cursor, getpass.getuser(), f"uncertain {name}", f"{len(moved)} emails", details)
     return found, len(moved)
 
 
-def _set_aside(cursor: Cursor, abandoned: Sequence[Uncertain], vault: Vault) -> None:
+def _set_aside(cursor: Cursor, abandoned: Sequence[Uncertain], vault: Vault, topic: str) -> None:
     """Dead letters with their original bytes, so that even this decision can be undone by a replay."""
     stored = {p.row_id: p for p in payloads.load(cursor, [u.row_id for u in abandoned], vault)} if abandoned else {}
-    dead_letters.insert(cursor, [_dead_letter(u, stored.get(u.row_id)) for u in abandoned])
+    letters = [_dead_letter(u, stored.get(u.row_id)) for u in abandoned]
+    dead_letters.insert(cursor, letters)
+    outbox.insert(cursor, dead_letters.posting(topic, letters, datetime.now(UTC)))
+
+
+def _tell(cursor: Cursor, decided: Sequence[Uncertain], event: str, why: str, topic: str) -> None:
+    """Other programs hear of the end of a job, whoever decided it."""
+    names = {identity.row_id: identity for identity in ledger.find_identities(cursor, [u.row_id for u in decided])}
+    now = datetime.now(UTC).isoformat()
+    told = [
+        Published(
+            event_id=f"{u.attempt_id}:{event}",
+            event=event,
+            job_id=u.job_id,
+            provider=u.provider,
+            recipient=names[u.row_id].recipient,
+            tenant=u.tenant,
+            campaign_id=names[u.row_id].campaign_id,
+            at=now,
+            reason=why,
+        )
+        for u in decided
+    ]
+    outbox.insert(cursor, outbox.of_events(topic, told))
 
 
 def _dead_letter(u: Uncertain, payload: Payload | None) -> DeadLetter:

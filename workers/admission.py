@@ -1,6 +1,6 @@
 """Whether a job may be sent now: known? suppressed? expired? not due? The rules, as pure functions over what one read brought.
 
-The read that feeds them is bookkeeping.py's; nothing here touches the database. The truth table of statuses is in docs/architecture.md.
+The read that feeds them is bookkeeping.py's; nothing here touches the database. The table of all cases is docs/truth-table.md.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from datetime import datetime
 from db.suppressions import Stop
 from mail.job import Job
 from mail.record import Standing
-from workers.letter import EXPIRED, REPEAT, STORED, Fate, Letter, refused
+from workers.letter import CANCELLED, EXPIRED, REPEAT, STORED, Fate, Letter, refused
 
 # A row that waits for its time or for its bytes: whoever opens the next attempt by compare and set may send it.
 WAITING = frozenset({"pending", "scheduled", "retrying"})
@@ -40,7 +40,7 @@ def meet_known(letter: Letter, standing: Standing, content_hash: bytes) -> Fate 
     if content_hash != letter.job.content_hash:
         return _id_reused(letter.job)
     if standing.status == "pending":
-        return None
+        return CANCELLED if standing.is_cancelled else None
     if standing.status in WAITING | UNDER_WAY and not standing.has_payload:
         return STORED
     return REPEAT
@@ -48,7 +48,9 @@ def meet_known(letter: Letter, standing: Standing, content_hash: bytes) -> Fate 
 
 def meet_due(standing: Standing) -> Fate | None:
     """The fate of a due row; None = it may be sent. Another status means that it was decided since the lease."""
-    return None if standing.status in WAITING else REPEAT
+    if standing.status not in WAITING:
+        return REPEAT
+    return CANCELLED if standing.is_cancelled else None
 
 
 def check_time(job: Job, now: datetime, due: Standing | None = None) -> Fate | None:

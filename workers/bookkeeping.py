@@ -12,18 +12,22 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db import dead_letters, doubt, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
+import telemetry.log
+from db import cancels, cohorts, dead_letters, doubt, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
-from db.ledger import Decision, Slot
+from db.ledger import Slot
 from db.outbox import Posting
 from db.payloads import Vault
 from db.tenants import SenderDefaults
 from mail.job import Cancel
+from mail.published import Published
 from mail.record import Standing
 from mail.template import Template
 from workers import admission, postings, rows
-from workers.letter import STORED, Batch, Letter
+from workers.letter import STORED, Batch, Letter, Misfit
+
+log = telemetry.log.get("workers.bookkeeping")
 
 _FINAL = frozenset({"sent", "dead", "suppressed", "expired", "cancelled"})
 
@@ -79,7 +83,7 @@ class Bookkeeper:
         won = ledger.insert_jobs(cursor, [self._new_job(letter) for letter in free if letter.standing is None])
         won |= ledger.take_jobs(cursor, [rows.taking(letter) for letter in free if letter.standing is not None])
         ours = [letter for letter in free if letter.row_id in won]
-        ledger.insert_cohorts(cursor, list({_cohort(letter) for letter in ours}))
+        cohorts.insert(cursor, list({_cohort(letter) for letter in ours}))
         ledger.insert_attempts(cursor, [rows.new_attempt(letter) for letter in ours], self._slot.owner)
         return {letter.attempt_id for letter in ours}
 
@@ -91,11 +95,11 @@ class Bookkeeper:
         attempted = [letter for letter in batch.letters if letter.outcome is not None]
         decided = self._decide(cursor, [letter for letter in batch.letters if letter.outcome is None])
         self._close_attempts(cursor, attempted)
-        self._cancel(cursor, batch.cancels)
-        ledger.decide_jobs(cursor, [rows.misfit_decision(m) for m in batch.misfits if m.record.standing])
+        cancelled = self._cancel(cursor, batch.cancels)
+        misfits, buried = self._bury(cursor, batch.misfits)
         self._keep_payloads(cursor, batch.letters, attempted + decided)
-        letters = self._set_aside(cursor, batch, attempted + decided)
-        published = self._post(cursor, attempted + decided, letters)
+        letters = self._set_aside(cursor, batch.letters, misfits, attempted + decided)
+        published = self._post(cursor, attempted + decided, cancelled + buried, letters)
         templates.note_rendered(cursor, batch.rendered)
         outbox.delete(cursor, published_ids)
         return published
@@ -116,7 +120,7 @@ class Bookkeeper:
         fresh = [letter for letter in letters if letter.attempt_id in closed]
         ledger.insert_doubts(cursor, [rows.doubt(x) for x in fresh if x.fate and x.fate.status == "uncertain"])
         sent = [x for x in fresh if x.fate and x.fate.status == "sent"]
-        ledger.add_sent_to_cohorts(cursor, rows.sent_counts(sent), self._slot.place)
+        cohorts.add_sent(cursor, rows.sent_counts(sent), self._slot.place)
         doubt.confirm_duplicates(cursor, [x.row_id for x in sent if x.attempt_number > 1])
         self._bind_events(cursor, [x for x in letters if x.fate and x.fate.status == "sent"])
 
@@ -129,18 +133,27 @@ class Bookkeeper:
                 lambda awaited: [rows.bindable(x) for x in sent if x.job.recipient.email.lower() in awaited],
             )
 
-    def _cancel(self, cursor: Cursor, cancels: Sequence[Cancel]) -> None:
-        """A waiting job of this id ends; an id that has not come yet is claimed; too late is no error."""
-        if not cancels:
-            return
-        jobs = {job.key: job for job in map(rows.cancelled_job, cancels)}
-        ledger.insert_jobs(cursor, list(jobs.values()))
-        keys = ledger.find_keys(cursor, list(jobs))
-        standings = ledger.find_standings(cursor, [row_id for row_id, _ in keys.values()])
-        waiting = [s for s in standings.values() if s.status in admission.WAITING]
-        doubt.mark_unwanted(cursor, [s.row_id for s in standings.values() if s.status in admission.UNDER_WAY])
-        ended = ledger.decide_jobs(cursor, [Decision(s.row_id, s.attempt_id, "cancelled", "cancelled by its producer") for s in waiting])
-        payloads.delete(cursor, list(ended))
+    def _cancel(self, cursor: Cursor, wanted: Sequence[Cancel]) -> list[Published]:
+        """What waits ends, an id that has not come yet is claimed; too late is no error. Returns the news."""
+        answers = cancels.apply(cursor, wanted)
+        if late := [answer.job_id for answer in answers if answer.word == "too late"]:
+            log.info("cancels that came too late", job_ids=late[:20], number=len(late))
+        return cancels.news(answers, datetime.now(UTC))
+
+    def _bury(self, cursor: Cursor, misfits: Sequence[Misfit]) -> tuple[list[Misfit], list[Published]]:
+        """Due rows that cannot be read end under their own names. Returns the misfits to set aside, without rows that have moved on,
+        and the news."""
+        ended = ledger.decide_jobs(cursor, [rows.misfit_decision(m) for m in misfits if m.record.standing])
+        names = {identity.row_id: identity for identity in ledger.find_identities(cursor, sorted(ended))}
+        now = datetime.now(UTC).isoformat()
+        told = [m for m in misfits if m.record.standing is None]
+        news: list[Published] = []
+        for misfit in misfits:
+            identity = names.get(misfit.record.standing.row_id) if misfit.record.standing else None
+            if identity:
+                told.append(misfit._replace(job_id=identity.job_id, tenant=identity.tenant))
+                news.append(rows.death(identity, misfit.reason, now))
+        return told, news
 
     def _keep_payloads(self, cursor: Cursor, letters: Sequence[Letter], told: Sequence[Letter]) -> None:
         """Bytes of what waits are kept, of what ended forgotten; and those of jobs that others have under way kept for them."""
@@ -148,19 +161,19 @@ class Bookkeeper:
         payloads.delete(cursor, [x.row_id for x in told if x.standing and x.fate and x.fate.status in _FINAL])
         payloads.store_for_others(cursor, [rows.payload(x) for x in letters if x.fate is STORED], self._vault)
 
-    def _set_aside(self, cursor: Cursor, batch: Batch, told: Sequence[Letter]) -> list[DeadLetter]:
+    def _set_aside(self, cursor: Cursor, every: Sequence[Letter], misfits: Sequence[Misfit], told: Sequence[Letter]) -> list[DeadLetter]:
         """Dead letters; returns those that were not told before."""
-        refused = [x for x in batch.letters if x.fate and x.fate.is_dead_letter and not x.fate.status]
+        refused = [x for x in every if x.fate and x.fate.is_dead_letter and not x.fate.status]
         letters = [rows.dead_letter(x) for x in [*told, *refused] if x.fate and x.fate.is_dead_letter]
-        letters += [rows.misfit_letter(misfit) for misfit in batch.misfits]
+        letters += [rows.misfit_letter(misfit) for misfit in misfits]
         new = dead_letters.insert(cursor, list({letter.id: letter for letter in letters}.values()))
         return [letter for letter in letters if letter.id in new]
 
-    def _post(self, cursor: Cursor, told: Sequence[Letter], letters: Sequence[DeadLetter]) -> list[Posting]:
+    def _post(self, cursor: Cursor, told: Sequence[Letter], news: Sequence[Published], letters: Sequence[DeadLetter]) -> list[Posting]:
         now = datetime.now(UTC)
         published = [
-            postings.of_letters(self._topics.events, told, now),
-            postings.of_dead_letters(self._topics.dead_letters, letters, now),
+            outbox.of_events(self._topics.events, [*postings.of_letters(told, now), *news]),
+            dead_letters.posting(self._topics.dead_letters, letters, now),
         ]
         for posting in published:
             outbox.insert(cursor, posting)

@@ -4,7 +4,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import telemetry.log
@@ -55,6 +54,7 @@ from workers.sending import Sender
 from workers.shared import Permit
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
+from workers.store_clock import StoreClock
 from workers.template_cache import TemplateCache
 
 if TYPE_CHECKING:
@@ -162,13 +162,14 @@ def _assemble(
     )
     policy = RetryPolicy(settings.email_retry_delay_s, settings.email_max_retries)
     router = Router(settings.accounts, *_routing(settings), is_open=breakers.is_open, take_probe=breakers.take_probe)
+    clock = StoreClock()
     house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))
     return Tools(
         source=source,
-        reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points),
-        composer=_open_composer(settings, shelf, log, policy),
+        reception=Reception(house, bookkeeper, patience, shelf, quarantine, log, points, clock),
+        composer=_open_composer(settings, shelf, log, policy, clock),
         dispatcher=Dispatcher(
-            router, SnapshotReader(context.shared.snapshot), sender, policy, _now, _mailbox_providers(settings, patience)
+            router, SnapshotReader(context.shared.snapshot), sender, policy, clock, _mailbox_providers(settings, patience)
         ),
         sender=sender,
         bookkeeper=bookkeeper,
@@ -184,7 +185,7 @@ def _assemble(
         beat=context.beat,
         wait=context.wait,
         note_batch=context.note_batch,
-        now=_now,
+        now=clock,
         take_permit=permit.take,
         board=board,
     )
@@ -230,11 +231,11 @@ def _subscription(context: RoleContext) -> Subscription:
     return subscription(context.slot, context.workers, settings.express_workers, topics, ours)
 
 
-def _open_composer(settings: "Settings", shelf: Shelf, log: FlightLog, policy: RetryPolicy) -> Composer:
+def _open_composer(settings: "Settings", shelf: Shelf, log: FlightLog, policy: RetryPolicy, clock: StoreClock) -> Composer:
     sender = Address(settings.email_from_address, settings.email_from_name) if settings.email_from_address else None
     reply_to = Address(settings.email_reply_to) if settings.email_reply_to else None
     redirect = Address(settings.email_recipient_redirect) if settings.email_recipient_redirect else None
-    return Composer(Renderer(), shelf, log, sender, reply_to, redirect, policy, _now)
+    return Composer(Renderer(), shelf, log, sender, reply_to, redirect, policy, clock)
 
 
 def _routing(settings: "Settings") -> tuple[Mode, tuple[str, ...]]:
@@ -279,7 +280,3 @@ def _show_breaker(account: Account, is_open: bool) -> None:
         log.warning("a breaker opened: this account's mail goes elsewhere or waits", provider=account.provider, tenant=account.tenant)
     else:
         log.info("a breaker closed", provider=account.provider, tenant=account.tenant)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -13,17 +13,16 @@ from itertools import islice
 from typing import NamedTuple
 
 import telemetry.log
-from db import doubt, ledger, outbox, payloads, replay, watermarks
+from db import doubt, outbox, payloads, replay, watermarks
 from db.connection import Cursor, Database
 from db.doubt import Doubted, Owner
-from db.ledger import CohortCount
 from esp.base import Esp, Finder, Listener, Search, Sought
 from esp.http import Exchange
 from mail.account import Account
-from workers import doubt_rules, postings
+from mail.published import Published
+from workers import doubt_rules
 from workers.doubt_rules import Evidence, Policies, Rulings
 from workers.failpoints import Failpoints
-from workers.postings import Published
 from workers.status_board import Shown, StatusBoard
 
 log = telemetry.log.get("workers.doubt_keeper")
@@ -157,9 +156,7 @@ class DoubtKeeper:
         moved = doubt.decide(cursor, taken, "accepted", "sent", FOUND)
         sent = [d for d in taken if d.row_id in moved]
         payloads.delete(cursor, sorted(moved))
-        cells = Counter((d.cohort_id, d.provider, d.mailbox_provider) for d in sent if d.cohort_id)
-        ledger.add_sent_to_cohorts(cursor, [CohortCount(str(c), p, m, sent=n) for (c, p, m), n in cells.items()], self._place)
-        outbox.insert(cursor, postings.of_events(self._terms.events_topic, [_sent_event(d) for d in sent]))
+        outbox.insert(cursor, outbox.of_events(self._terms.events_topic, [_sent_event(d) for d in sent]))
         return sent, doubt.confirm_duplicates(cursor, sorted(moved))
 
     def _resend(self, cursor: Cursor, resends: Sequence[Doubted], now: datetime) -> list[Doubted]:

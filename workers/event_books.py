@@ -20,12 +20,12 @@ from db.outbox import Posting
 from db.suppressions import Rejection, Suppression, Window
 from db.unmatched import Joined
 from mail.event import EventType
-from workers import event_rows, event_rules, postings
+from mail.published import Published
+from workers import event_rows, event_rules
 from workers.bookkeeping import Topics
 from workers.callbacks import Mailbag, Refusal
 from workers.event_rows import Case
 from workers.event_rules import LOOKS, Arrival
-from workers.postings import Published
 from workers.status_board import Shown
 
 REPEATED, UNMATCHED, EMPTY = "repeated", "unmatched", "empty"
@@ -209,8 +209,8 @@ class EventBooks:
 
     def _post(self, cursor: Cursor, told: list[Published], letters: Sequence[DeadLetter], findings: Findings) -> None:
         posted = [
-            postings.of_events(self._topics.events, told),
-            postings.of_dead_letters(self._topics.dead_letters, letters, datetime.now(UTC)),
+            outbox.of_events(self._topics.events, told),
+            dead_letters.posting(self._topics.dead_letters, letters, datetime.now(UTC)),
         ]
         for posting in posted:
             outbox.insert(cursor, posting)

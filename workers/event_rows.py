@@ -12,10 +12,10 @@ from db.events import AttemptRow, JobRow, Tracking
 from db.unmatched import Unmatched, Waiting
 from mail.event import Event, EventType
 from mail.ids import dead_letter_id, time_of
+from mail.published import Published
 from workers import event_rules
 from workers.callbacks import Refusal
 from workers.event_rules import Arrival
-from workers.postings import Published
 
 # What `email-events` tells of; a processed one is told as the sent that it proves.
 _TOLD = frozenset(EventType) - {EventType.PROCESSED, EventType.SUBSCRIBED}

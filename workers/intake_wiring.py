@@ -20,6 +20,7 @@ from workers.quarantine import Quarantine, note_suspect
 from workers.reception import House, Reception
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
+from workers.store_clock import StoreClock
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def _assemble(context: RoleContext, database: Database, hand: FlightLog, queue: 
     house = House(settings.decode_limits, allowlist(settings.email_recipient_allowlist))
     return Tools(
         queue=queue,
-        reception=Reception(house, bookkeeper, patience, Shelf(), quarantine, hand, points),
+        reception=Reception(house, bookkeeper, patience, Shelf(), quarantine, hand, points, StoreClock()),
         bookkeeper=bookkeeper,
         patience=patience,
         quarantine=quarantine,

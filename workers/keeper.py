@@ -5,7 +5,7 @@ It sends no mail. What becomes of uncertain emails is workers/doubt_keeper.py's.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,7 @@ from db.outbox import Posting
 from mail.errors import StoreUnavailable
 from workers import flight_log, settlement, slot_lock
 from workers.base import RoleContext
-from workers.connections import host_name, open_database, open_publisher
+from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
 from workers.exchangers import DOMAINS_MOST, Exchangers
 from workers.publisher import Publisher
 from workers.shared import HostLease
@@ -44,16 +44,23 @@ class Chore(NamedTuple):
 
 
 class Keeper:
-    """`others_margin_s`: how long after its lease a lost host's last request can still be on its way."""
+    """`copy` is shown what was published in another's stead, once the broker has it; it must neither raise nor wait."""
 
     def __init__(
-        self, settings: "Settings", database: Database, publisher: Publisher, lease: HostLease, exchangers: Exchangers | None = None
+        self,
+        settings: "Settings",
+        database: Database,
+        publisher: Publisher,
+        lease: HostLease,
+        exchangers: Exchangers | None = None,
+        copy: Callable[[Sequence[Posting]], None] = lambda postings: None,
     ):
         self._settings = settings
         self._database = database
         self._publisher = publisher
         self._lease = lease
         self._exchangers = exchangers or Exchangers()
+        self._copy = copy
         self._host = host_name(settings)
         self._boot_id = flight_log.boot_id()
         self._published: list[str] = []
@@ -159,14 +166,15 @@ class Keeper:
 
     def _publish(self, posting: Posting) -> None:
         pairs = [(key.encode() if key else None, value.encode()) for key, value in zip(posting.keys, posting.values, strict=True)]
-        if self._publisher.publish(posting.topic, pairs, partial(self._note, posting.id)):
+        if self._publisher.publish(posting.topic, pairs, partial(self._note, posting)):
             self._under_way.add(posting.id)
 
-    def _note(self, posting_id: str, is_delivered: bool) -> None:
+    def _note(self, posting: Posting, is_delivered: bool) -> None:
         if is_delivered:
-            self._published.append(posting_id)
+            self._published.append(posting.id)
+            self._copy([posting])
         else:
-            self._under_way.discard(posting_id)
+            self._under_way.discard(posting.id)
 
     def _count(self, message: str, work: Callable[..., int]) -> None:
         touched = self._database.run(work)
@@ -180,10 +188,12 @@ def run(context: RoleContext) -> None:
 
     database = open_database(context.settings, context.name)
     publisher = open_publisher(context.settings, context.name)
-    keeper = Keeper(context.settings, database, publisher, context.shared.lease)
+    board = open_board(context.settings, open_redis_link(context.settings))
+    keeper = Keeper(context.settings, database, publisher, context.shared.lease, copy=board.keep_dead_letters)
     with open_doubt_keeper(context.settings, database, context.name) as doubts:
         _keep(context, [*keeper.chores(), Chore("settle doubts", 10.0, doubts.round)])
     publisher.close()
+    board.close()
     database.close()
 
 

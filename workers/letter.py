@@ -45,7 +45,7 @@ DROPPED = Fate("", reason="dropped")  # its partition went to another worker bef
 STORED = Fate("", reason="stored", keeps_payload=True)  # somebody else has it under way: keep its bytes with the row
 AGAIN = Fate("retrying", reason="again", delay_s=0.0, keeps_payload=True)  # due at once, as a row
 EXPIRED = Fate("expired", event="expired", reason="expired")
-CANCELLED = Fate("cancelled", event="cancelled", reason="cancelled")
+CANCELLED = Fate("cancelled", event="cancelled", reason="cancelled", error="cancelled by its producer")
 
 
 def dead(reason: str, error: str) -> Fate:

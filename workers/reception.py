@@ -18,6 +18,7 @@ from workers.letter import REPEAT, Batch, Fate, Letter, Misfit, dead
 from workers.patience import Patience
 from workers.quarantine import WHY_CONDEMNED, Quarantine
 from workers.shelf import Shelf
+from workers.store_clock import StoreClock
 
 
 class House(NamedTuple):
@@ -37,6 +38,7 @@ class Reception:
         quarantine: Quarantine,
         flight_log: FlightLog,
         failpoints: Failpoints,
+        clock: StoreClock,
     ):
         self._house = house
         self._bookkeeper = bookkeeper
@@ -45,12 +47,15 @@ class Reception:
         self._quarantine = quarantine
         self._flight_log = flight_log
         self._failpoints = failpoints
+        self._clock = clock
 
     def decode(self, records: Sequence[Record]) -> Batch:
         """Bytes become letters, what is no job becomes a misfit. The record under hand is named first: it may kill us."""
         batch = Batch(list(records))
         for record in records:
             if record.value is None:
+                if record.standing is not None:
+                    batch.misfits.append(Misfit(record, "invalid-job", "value: the stored bytes of this row are lost"))
                 continue
             if self._quarantine.is_condemned(record):
                 batch.misfits.append(Misfit(record, "crashes-worker", WHY_CONDEMNED))
@@ -68,6 +73,7 @@ class Reception:
         names = self._shelf.missing(letter.job for letter in letters)
         known = self._patience.insist("admit", lambda cursor, _: self._bookkeeper.look_up(cursor, letters, names))
         self._shelf.put(names, known.templates, known.vanished_templates)
+        self._clock.set(known.now)
         for letter in letters:
             letter.fate = self._meet(letter, known) or self._check(letter, known)
 

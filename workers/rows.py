@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from db.cohorts import CohortCount
 from db.dead_letters import DeadLetter
-from db.ledger import CohortCount, Decision, Doubt, NewAttempt, NewJob, Result, Taking
+from db.ledger import Decision, Doubt, Identity, NewAttempt, NewJob, Result, Taking
 from db.payloads import Payload
 from db.unmatched import Bindable
-from mail.ids import dead_letter_id, job_key, new_id, time_of
-from mail.job import Cancel
+from mail.ids import dead_letter_id, time_of
+from mail.published import Published, event_id
 from workers.event_rules import CLOCK_SKEW
 from workers.judgement import ATTEMPT_STATES, NOT_TAKEN
 from workers.letter import Letter, Misfit
@@ -49,26 +50,6 @@ def new_job(letter: Letter, max_retries: int, keeps_content: bool) -> NewJob:
         provider=letter.account.provider if is_sending and letter.account else None,
         content=(message.html or message.text) if keeps_content and message else None,
         data=_encoder.encode(job.data).decode() if keeps_content and job.data else None,
-    )
-
-
-def cancelled_job(cancel: Cancel) -> NewJob:
-    """A cancel that came before its job claims the id."""
-    return NewJob(
-        row_id=new_id(),
-        key=job_key(cancel.tenant, cancel.job_id),
-        content_hash=b"",
-        tenant=cancel.tenant,
-        job_id=cancel.job_id,
-        type="cancel",
-        template="",
-        email="",
-        name="",
-        subject="",
-        priority="normal",
-        lane="normal",
-        status="cancelled",
-        max_retries=0,
     )
 
 
@@ -144,18 +125,20 @@ def dead_letter(letter: Letter) -> DeadLetter:
 
 
 def misfit_letter(misfit: Misfit) -> DeadLetter:
-    """A record, or one email of it, that is no job. A due row that cannot be read any more keeps its row."""
-    record = misfit.record
+    """A record, or one email of it, that is no job. A due row that cannot be read any more keeps its row, and dies once a generation."""
+    record, standing = misfit.record, misfit.record.standing
+    name = f"{record.name}:{standing.generation}" if standing else record.name
     return DeadLetter(
-        id=dead_letter_id(f"{misfit.reason}:{record.name}:{misfit.record_index}", record.value or b""),
+        id=dead_letter_id(f"{misfit.reason}:{name}:{misfit.record_index}", record.value or b""),
         reason=misfit.reason,
         error=misfit.error,
         job_id=misfit.job_id,
         tenant=misfit.tenant,
         source=record.source,
         value=record.value,
-        row_id=record.standing.row_id if record.standing else None,
-        record_index=misfit.record_index,
+        row_id=standing.row_id if standing else None,
+        record_index=record.index if standing else misfit.record_index,
+        attempts=standing.attempts if standing else 0,
     )
 
 
@@ -163,6 +146,20 @@ def misfit_decision(misfit: Misfit) -> Decision:
     standing = misfit.record.standing
     assert standing
     return Decision(standing.row_id, standing.attempt_id, "dead", misfit.error)
+
+
+def death(identity: Identity, reason: str, at: str) -> Published:
+    """What is told of a due row that ended unread."""
+    return Published(
+        event_id=event_id(identity.row_id, identity.generation, "dead"),
+        event="dead",
+        job_id=identity.job_id,
+        recipient=identity.recipient,
+        tenant=identity.tenant,
+        campaign_id=identity.campaign_id,
+        at=at,
+        reason=reason,
+    )
 
 
 def bindable(letter: Letter) -> Bindable:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import telemetry.log
-from db import doubt, due, ledger, outbox, slots
+from db import cohorts, doubt, due, ledger, outbox, slots
+from db.cohorts import CohortCount
 from db.connection import Cursor, Database, fetch, uuid_array
-from db.ledger import CohortCount, Doubt, Result
+from db.ledger import Doubt, Result
 from db.queries import sql
 from db.slots import Claim, OpenAttempt
 from mail.outcome import Outcome, Verdict
-from workers import postings
+from mail.published import Published
 from workers.flight_log import Evidence, Flight, Stage, read_evidence
-from workers.postings import Published
 
 log = telemetry.log.get("workers.settlement")
 
@@ -108,7 +108,7 @@ def _settle(cursor: Cursor, claim: Claim, evidence: Evidence | None, events_topi
         ledger.insert_doubts(cursor, [_doubt(a, reason) for a, reason in conclusion.uncertain if a.attempt_id in closed])
         _count_sent(cursor, [a for a, _ in conclusion.sent if a.attempt_id in closed], claim.slot.place)
         doubt.confirm_duplicates(cursor, [a.row_id for a, _ in conclusion.sent])
-        outbox.insert(cursor, postings.of_events(events_topic, [_sent_event(a, o) for a, o in conclusion.sent]))
+        outbox.insert(cursor, outbox.of_events(events_topic, [_sent_event(a, o) for a, o in conclusion.sent]))
     due.release_leases(cursor, claim.slot.place)
     return conclusion
 
@@ -130,7 +130,7 @@ def _count_sent(cursor: Cursor, sent: Sequence[OpenAttempt], place: str) -> None
     for attempt in sent:
         cell = (attempt.cohort_id or "", attempt.provider, attempt.mailbox_provider)
         cells[cell] = cells.get(cell, 0) + 1
-    ledger.add_sent_to_cohorts(cursor, [CohortCount(*cell, sent=sent) for cell, sent in cells.items() if cell[0]], place)
+    cohorts.add_sent(cursor, [CohortCount(*cell, sent=sent) for cell, sent in cells.items() if cell[0]], place)
 
 
 def _sent_event(attempt: OpenAttempt, outcome: Outcome) -> Published:

@@ -9,7 +9,6 @@ CREATE INDEX uncertain_attempts_check ON uncertain_attempts (check_at);
 
 ALTER TABLE email_jobs
     ADD COLUMN resent_at      timestamptz,                   -- when a policy has sent it again: once in a generation
-    ADD COLUMN unwanted_at    timestamptz,                   -- when a cancel came too late to stop an attempt: no policy makes another
     ADD COLUMN only_provider  text;                          -- an earlier attempt there is in doubt: no other ESP may carry it
 
 -- Jobs that more than one attempt was taken of: each once, and how many there were, which outlives them.

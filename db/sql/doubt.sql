@@ -37,7 +37,7 @@ RETURNING u.attempt_id, u.job_id
 -- What a decision about these attempts has to know, of those that are still in doubt and their job's newest. Where its cohort is
 -- unknown, an email counts as marketing, of which less is sent.
 SELECT u.attempt_id, u.job_id, u.provider, u.account_tenant, u.since, u.passed_at, j.job_id, j.tenant_id, j.recipient_email, j.campaign_id,
-       a.cohort_id, a.mailbox_provider, coalesce(c.stream, 'marketing') = 'marketing', j.resent_at IS NOT NULL, j.unwanted_at IS NOT NULL,
+       a.cohort_id, a.mailbox_provider, coalesce(c.stream, 'marketing') = 'marketing', j.resent_at IS NOT NULL, j.cancel_asked_at IS NOT NULL,
        EXISTS (SELECT FROM email_payloads p WHERE p.id = u.job_id)
 FROM uncertain_attempts u
 JOIN email_jobs j ON j.id = u.job_id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
@@ -66,6 +66,7 @@ RETURNING u.attempt_id
 -- name: decide_attempts
 UPDATE email_attempts a SET state = %(state)s::text, error = %(error)s::text, answered_at = now()
 WHERE a.id = ANY(%(ids)s::uuid[]) AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND a.state = 'uncertain'
+RETURNING a.cohort_id, a.provider, a.mailbox_provider
 
 -- name: decide_uncertain_jobs
 -- Only while the doubted attempt is the job's newest. A resend is due at once.
@@ -81,10 +82,6 @@ RETURNING j.id
 -- Sent again by policy while the first attempt stays in doubt: once, and through no other ESP.
 UPDATE email_jobs j SET resent_at = %(now)s::timestamptz, only_provider = j.provider
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
-
--- name: mark_unwanted
-UPDATE email_jobs j SET unwanted_at = coalesce(j.unwanted_at, now())
-WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND j.status IN ('sending', 'uncertain')
 
 -- name: forget_old_doubts
 -- Older than any job that is still here.

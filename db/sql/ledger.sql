@@ -10,7 +10,8 @@ WHERE k.key = ANY(%(keys)s::uuid[])
 -- Where known jobs stand. A second statement, so that the bounds of the ids let the planner skip the other days' partitions.
 SELECT j.id, j.status, j.attempt_id, j.attempts, j.retry_count, j.generation, j.provider,
        EXISTS (SELECT FROM email_payloads p WHERE p.id = j.id),
-       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, j.waits
+       EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, j.waits,
+       j.cancel_asked_at IS NOT NULL
 FROM email_jobs j
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
@@ -66,7 +67,7 @@ SET status = 'sending', attempt_id = i.attempt_id, attempts = j.attempts + 1, pr
     next_attempt_at = NULL, leased_by = NULL, processed_at = coalesce(j.processed_at, now()), updated_at = now()
 FROM input i JOIN locked USING (id)
 WHERE j.id = i.id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
-  AND j.attempt_id IS NOT DISTINCT FROM i.expected AND j.status IN ('pending', 'scheduled', 'retrying')
+  AND j.attempt_id IS NOT DISTINCT FROM i.expected AND j.status IN ('pending', 'scheduled', 'retrying') AND j.cancel_asked_at IS NULL
 RETURNING j.id
 
 -- name: insert_attempts
@@ -83,11 +84,13 @@ SELECT a.id FROM email_attempts a WHERE a.id = ANY(%(ids)s::uuid[]) AND a.id BET
 
 -- name: record_attempts
 -- What the ESP said; only an attempt without an answer can be answered, so a repeated record changes nothing. An answer that was in
--- hand while others already doubted the attempt (a lost host that was only cut off) is evidence, and wins.
+-- hand while others already doubted the attempt (a lost host that was only cut off) is evidence, and wins; so does a yes over
+-- somebody's decision that it was not taken.
 UPDATE email_attempts a
 SET state = i.state, message_id = nullif(i.message_id, ''), error = nullif(i.error, ''), answered_at = now()
 FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(errors)s::text[]) AS i(id, state, message_id, error)
-WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND (a.state = 'open' OR a.state = 'uncertain' AND i.state <> 'uncertain')
+WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND (
+    a.state = 'open' OR a.state = 'uncertain' AND i.state <> 'uncertain' OR a.state = 'not_taken' AND i.state = 'accepted')
 RETURNING a.id
 
 -- name: note_late_answers
@@ -98,8 +101,9 @@ FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(erro
 WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND a.state = 'accepted' AND a.answered_at IS NULL
 
 -- name: record_jobs
--- Where the jobs stand now. An event may have come first: then only what it did not know is added. A released job is due only where
--- its bytes are: somebody else may have got its record, and stored them, while it was under way here.
+-- Where the jobs stand now. An event may have come first: then only what it did not know is added. What waits although somebody
+-- has asked to cancel it is due at once, and ends there. What was released or goes on to another ESP is due only where its bytes
+-- are (stored by whomever): the worker may die before it does that.
 UPDATE email_jobs j
 SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.status ELSE j.status END,
     sent_at = CASE WHEN i.status = 'sent' THEN coalesce(j.sent_at, now()) ELSE j.sent_at END,
@@ -109,12 +113,22 @@ SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.sta
     waits = j.waits + CASE WHEN i.status = 'retrying' AND i.delay_s > 0 THEN 1 ELSE 0 END,
     next_attempt_at = CASE WHEN NOT (j.status = 'sending' OR j.status = 'uncertain') THEN j.next_attempt_at
                            WHEN i.status <> 'pending' OR EXISTS (SELECT FROM email_payloads p WHERE p.id = j.id)
-                           THEN now() + i.delay_s * interval '1 second' END,
+                           THEN now() + i.delay_s * (j.cancel_asked_at IS NULL)::int * interval '1 second' END,
     updated_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempt_ids)s::uuid[], %(statuses)s::text[], %(message_ids)s::text[], %(errors)s::text[],
             %(retry_counts)s::int[], %(delays)s::float8[])
     AS i(id, attempt_id, status, message_id, error, retry_count, delay_s)
 WHERE j.id = i.id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND j.attempt_id = i.attempt_id
+
+-- name: end_by_late_yes
+-- An ESP's yes that came after the doubt, or after somebody's decision: whatever waits, is in doubt or ended unsent is sent. A newer
+-- attempt that is under way is left to its own answer.
+UPDATE email_jobs j
+SET status = 'sent', sent_at = coalesce(j.sent_at, now()), message_id = coalesce(nullif(i.message_id, ''), j.message_id),
+    error_message = NULL, next_attempt_at = NULL, leased_by = NULL, updated_at = now()
+FROM unnest(%(ids)s::uuid[], %(message_ids)s::text[]) AS i(id, message_id)
+WHERE j.id = i.id AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
+  AND j.status IN ('pending', 'scheduled', 'retrying', 'uncertain', 'suppressed', 'dead', 'expired', 'cancelled')
 
 -- name: decide_jobs
 -- Known jobs that end, or wait, without an attempt: compare and set like take_jobs.

@@ -51,15 +51,9 @@ FROM send_cohorts c JOIN esp_cohort_stats s ON s.cohort_id = c.id
 WHERE c.started_at > now() - interval '1 day'
 GROUP BY s.provider HAVING sum(s.sent) > 0
 
--- name: list_dead_letters
-SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.attempts, d.created_at, d.source
-FROM dead_letters d
-WHERE (%(reason)s::text IS NULL OR d.reason = %(reason)s::text)
-ORDER BY d.created_at DESC LIMIT %(limit)s::int
-
 -- name: show_dead_letter
 SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.row_id, d.record_index, d.source, d.value, d.attempts, d.created_at, d.replayed_at
 FROM dead_letters d WHERE d.id::text LIKE %(prefix)s::text LIMIT 2
 
 -- name: count_dead_letters
-SELECT d.reason, count(*) FROM dead_letters d GROUP BY d.reason ORDER BY d.reason
+SELECT d.reason, count(*) FILTER (WHERE d.replayed_at IS NULL), count(d.replayed_at) FROM dead_letters d GROUP BY d.reason ORDER BY d.reason

@@ -16,9 +16,9 @@ RETURNING j.id
 -- What a leased row is: its standing, and where its original bytes are.
 SELECT j.id, j.lane, j.status, j.attempt_id, j.attempts, j.retry_count, j.generation, j.provider,
        EXTRACT(EPOCH FROM now() - greatest(j.created_at, j.scheduled_at, j.revived_at))::float8, j.only_provider, j.waits,
-       p.body_hash, p.record_index, p.source
+       j.cancel_asked_at IS NOT NULL, p.body_hash, p.record_index, p.source
 FROM email_jobs j
-JOIN email_payloads p ON p.id = j.id
+LEFT JOIN email_payloads p ON p.id = j.id
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 
 -- name: release_leases
@@ -27,14 +27,15 @@ UPDATE email_jobs j SET next_attempt_at = now(), leased_by = NULL WHERE j.leased
 
 -- name: lock_jobs
 -- Locks rows in order; the statement after it sees what was committed meanwhile.
-SELECT j.id FROM email_jobs j
+SELECT j.id, j.status FROM email_jobs j
 WHERE j.id = ANY(%(ids)s::uuid[]) AND j.id BETWEEN %(low)s::uuid AND %(high)s::uuid
 ORDER BY j.id FOR UPDATE
 
 -- name: insert_bodies
+-- A body that is there already is young again, so that the sweep cannot take it before its new payload is committed.
 INSERT INTO email_payload_bodies (hash, body)
 SELECT * FROM unnest(%(hashes)s::bytea[], %(bodies)s::bytea[]) AS i(hash, body) ORDER BY hash
-ON CONFLICT (hash) DO NOTHING
+ON CONFLICT (hash) DO UPDATE SET created_at = now()
 
 -- name: insert_payloads
 INSERT INTO email_payloads (id, body_hash, record_index, source)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from db import cohorts
 from db import ledger as ledger_rows
 from db.connection import text_array, uuid_array
 from mail.callback import Callback
@@ -78,7 +79,7 @@ class EventWorld(Ledger):
         self.run(lambda cursor: ledger_rows.insert_jobs(cursor, [job]))
         cohort = more.get("cohort") or new_id()
         if "stream" in more:
-            self.run(lambda cursor: ledger_rows.insert_cohorts(cursor, [(cohort, tenant, more["stream"], 0)]))
+            self.run(lambda cursor: cohorts.insert(cursor, [(cohort, tenant, more["stream"], 0)]))
         self._open(sent, attempt_id, provider, account_tenant, cohort, 1)
         if answer != "open":
             self.answer(sent, answer, message_id)

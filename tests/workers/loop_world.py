@@ -2,7 +2,6 @@
 
 import json
 import mmap
-from datetime import UTC, datetime
 
 from db import default_templates, due, templates
 from db.payloads import Vault
@@ -14,7 +13,7 @@ from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 from render.renderer import Renderer
 from routing.router import Router
 from routing.snapshot import SIZE_BYTES, SnapshotReader
-from tests.workers.ledger_world import BOOT, Ledger, record_of
+from tests.workers.ledger_world import BOOT, TOPICS, Ledger, record_of
 from workers import settlement
 from workers.composing import Composer
 from workers.delivery import Delivery, Tools
@@ -30,6 +29,7 @@ from workers.reception import House, Reception
 from workers.sending import Sender
 from workers.shared import HostLease, Permit, Shared
 from workers.shelf import Shelf
+from workers.store_clock import StoreClock
 
 
 class Source:
@@ -143,8 +143,9 @@ class Desk:
 class Loop:
     """One worker. `providers` have equal weights."""
 
-    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0, breakers=None):
+    def __init__(self, parameters, folder, providers=("postmark", "sendgrid"), slot=0, breakers=None, failpoints=None):
         self.ledger = Ledger(parameters)
+        self.failpoints = failpoints or Failpoints({}, None)
         self.ledger.database.run(lambda c: templates.insert_missing(c, [template for template, _ in default_templates.load()]))
         self.source, self.desk, self.folder = Source(), Desk(), folder
         self.equip(providers)
@@ -156,6 +157,7 @@ class Loop:
         self.suppress_now = None
         self.breakers = breakers or Unbreakable()
         self.board = Shared(SIZE_BYTES).lanes
+        self.clock = StoreClock()
         self.delivery = Delivery(self._tools(), 500, 60.0)
 
     @property
@@ -180,7 +182,7 @@ class Loop:
         self.lanes.note_answers(account, outcomes)
 
     def _tools(self):
-        books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
+        books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), self.failpoints
         patience = Patience(self.ledger.database, self.source.keep_alive, lambda s: self.on_wait(), self.note_beat)
         quarantine = Quarantine(patience)
         self.clock_s = 0.0
@@ -197,11 +199,11 @@ class Loop:
         )
         sender = self.make_sender(points)
         policy = RetryPolicy(60, 3, uniform=lambda low, high: high)
-        now = lambda: datetime.now(UTC)  # noqa: E731
+        now = self.clock
         house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
         return Tools(
             source=self.source,
-            reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points),
+            reception=Reception(house, books, patience, shelf, quarantine, self.flight_log, points, now),
             composer=Composer(Renderer(), shelf, self.flight_log, Address("me@example.com"), None, None, policy, now),
             dispatcher=Dispatcher(self._router(), SnapshotReader(bytearray(SIZE_BYTES)), sender, policy, now),
             sender=sender,
@@ -228,6 +230,15 @@ class Loop:
     def note_beat(self, stage, deadline_s):
         self.beats.append(stage)
 
+    def succeed(self, folder):
+        """A new process in the same slot, which settles what the last one left."""
+        self.flight_log.close()
+        number = self.slot.number
+        self.slot = settlement.take_over(self.ledger.database, folder, self.slot.host, number, BOOT, 1, TOPICS.events).slot
+        self.flight_log = FlightLog(settlement.flight_path(folder, number), BOOT, self.slot.incarnation)
+        self.has_lease = True
+        self.delivery = Delivery(self._tools(), 500, 60.0)
+
     def deliver(self, *values):
         """Put these values into the source and turn once; returns their records."""
         records = [record_of(value) for value in values]
@@ -247,6 +258,10 @@ class Loop:
         self.source.waiting += rows
         self.delivery.turn()
         return rows
+
+    def forget_suspects(self):
+        """What this worker read about suspects is old: it will ask again."""
+        self.delivery._tools.quarantine._read_at_s = float("-inf")
 
     def status(self, job_id):
         return self.ledger.job(job_id)["status"]

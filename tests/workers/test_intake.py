@@ -4,29 +4,17 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis
 
-from db import due, slots
+from db import slots
 from db.connection import Database
-from db.payloads import Vault
 from intake.redis_list import IN_HAND, QUEUE, RETRY_S, RedisList
 from mail.errors import StoreUnavailable
-from mail.limits import DecodeLimits
 from sandbox.redis import Redis
-from tests.workers.ledger_world import BOOT, Ledger, job_bytes, letters_of, record_of
-from tests.workers.loop_world import Desk
-from workers.failpoints import Failpoints
-from workers.flight_log import FlightLog
-from workers.intake import Intake, Tools
+from tests.workers.intake_world import Office
+from tests.workers.ledger_world import job_bytes, letters_of, record_of
+from workers.intake import Intake
 from workers.letter import Fate
-from workers.patience import Patience
-from workers.quarantine import DEATHS_MOST, Quarantine
-from workers.reception import House, Reception
-from workers.redis_link import RedisLink
-from workers.shelf import Shelf
-from workers.status_board import StatusBoard
-
-LANES = ["high", "normal", "bulk"]
+from workers.quarantine import DEATHS_MOST
 
 
 @pytest.fixture(scope="module")
@@ -35,76 +23,11 @@ def server(server_folder):
         yield running
 
 
-class Office:
-    """One intake process, held in the test's hands; `client` is the producer's side."""
-
-    def __init__(self, parameters, folder, server):
-        self.ledger = Ledger(parameters)
-        self.client = redis.Redis.from_url(server.url)
-        self.client.flushdb()
-        self.now_s, self.batches, self.desk = 1_000.0, 0, Desk()
-        self.queue = RedisList(server.url, "host/intake-0", "boot-1", lambda: self.now_s)
-        self.board = StatusBoard(RedisLink(server.url), "email-dlq")
-        self.hand = FlightLog(folder / "intake-0.flight", BOOT, 1)
-        self.books = self.ledger.keeper_of(self.ledger.claim())
-        self.intake = Intake(self._tools())
-
-    def _tools(self):
-        points = Failpoints({}, None)
-        patience = Patience(self.ledger.database, self.queue.keep_alive, self.wait, lambda stage, s: None)
-        quarantine = Quarantine(patience)
-        house = House(DecodeLimits(), lambda address: not address.startswith("stranger"))
-        return Tools(
-            queue=self.queue,
-            reception=Reception(house, self.books, patience, Shelf(), quarantine, self.hand, points),
-            bookkeeper=self.books,
-            patience=patience,
-            quarantine=quarantine,
-            desk=self.desk,
-            board=self.board,
-            failpoints=points,
-            beat=lambda stage, s: None,
-            wait=self.wait,
-            note_batch=self.note_batch,
-        )
-
-    def wait(self, timeout_s):
-        self.now_s += timeout_s
-
-    def note_batch(self, messages):
-        self.batches += 1
-
-    def push(self, *values):
-        self.client.rpush(QUEUE, *values)
-        return self.intake.turn()
-
-    def rows_due(self):
-        return self.ledger.database.run(lambda c: due.lease(c, "host/0", LANES, 100, 300, Vault()))
-
-    def left(self):
-        return sum(self.client.llen(key) for key in [QUEUE, *self.client.keys(IN_HAND + "*")])
-
-    def status(self, job_id):
-        return self.ledger.job(job_id)["status"]
-
-    def reasons(self):
-        return sorted(row[0] for row in self.ledger.database.read("SELECT reason FROM dead_letters"))
-
-    def shown(self, job_id):
-        self.board.close()
-        status = self.client.get(f"email:status:0:{job_id}")
-        return status and status.decode()
-
-
 @pytest.fixture
 def office(database, tmp_path, server):
     made = Office(database, tmp_path, server)
     yield made
-    made.board.close()
-    made.queue.close()
-    made.hand.close()
-    made.client.close()
-    made.ledger.database.close()
+    made.close()
 
 
 def test_a_job_becomes_a_row_that_is_due_now_with_its_original_bytes(office):
