@@ -144,13 +144,15 @@ def spawn_module(name: str, module: str, arguments: Sequence[str], folder: Path,
     return spawn(name, command, folder, cwd=PROJECT, talks=talks)
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float, what: str, explain: Callable[[], str] = lambda: "") -> None:
-    """Ask again every 10 ms until the condition holds; raises NotReady("waited ... for <what>") after the limit."""
+def wait_until(
+    condition: Callable[[], bool], limit_s: float, what: str, explain: Callable[[], str] = lambda: "", every_s: float = POLL_S
+) -> None:
+    """Ask again every `every_s` seconds until the condition holds; raises NotReady("waited ... for <what>") after the limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:
             raise NotReady(f"waited {limit_s:g} s for {what}\n{explain()}".rstrip())
-        time.sleep(POLL_S)
+        time.sleep(every_s)
 
 
 def is_zombie(pid: int) -> bool:

@@ -40,10 +40,10 @@ class Product:
         database.run(lambda cursor: templates.insert_missing(cursor, [template for template, _ in default_templates.load()]))
         database.close()
 
-    def start(self) -> None:
-        """Start the supervisor and wait until every process has beaten once."""
+    def start(self, log_name: str = "supervisor") -> None:
+        """Start the supervisor and wait until every process has beaten once; its log is <world>/<log_name>.log."""
         command = [sys.executable, *self._program, "--workers", str(self._workers), "--env-file", os.devnull]
-        self._supervisor = spawn("supervisor", command, self.world.folder, environ=self.environment)
+        self._supervisor = spawn(log_name, command, self.world.folder, environ=self.environment)
         self._supervisor.wait_until(self.is_ready, READY_LIMIT_S, "have every process beat once")
 
     def is_ready(self) -> bool:

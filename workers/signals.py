@@ -1,6 +1,6 @@
 """Signals, for both sides of a fork.
 
-The supervisor blocks the signals it serves and takes them one by one with sigtimedwait: no handler ever runs in it, nothing
+The supervisor blocks the signals it serves and takes them one by one with sigwaitinfo: no handler ever runs in it, nothing
 is lost between two looks, and an idle supervisor sleeps. A child opens its mask again after it has installed handlers
 that only set flags. No handler here may log, raise or lock.
 """
@@ -21,25 +21,33 @@ SERVED = (
     Signals.SIGUSR1,
     Signals.SIGCHLD,
 )
+_BLOCKED = (*SERVED, Signals.SIGALRM)  # the alarm ends a wait
+_SHORTEST_WAIT_S = 0.000_1  # 0 would be no alarm at all
 _NOT_FOR_CHILDREN = (Signals.SIGHUP, Signals.SIGTTIN, Signals.SIGTTOU, Signals.SIGUSR1, Signals.SIGUSR2, Signals.SIGPIPE)
 
 
 def block_served() -> None:
     """Let the supervisor's signals queue up until `wait_for_one` takes them; children inherit this until they open up."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SERVED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
 
 
 def wait_for_one(timeout_s: float) -> Signals | None:
-    """The next signal for the supervisor, or None after `timeout_s`."""
-    info = signal.sigtimedwait(SERVED, max(timeout_s, 0.0))
-    return Signals(info.si_signo) if info else None
+    """The next signal for the supervisor, or None after `timeout_s` (now and then earlier); signals must be blocked.
+
+    Not by sigtimedwait: one that was stopped and goes on past its time gets a siginfo that nobody filled in (CPython 3.11, seen
+    2026-11), so that a supervisor whose machine was suspended would crash over signal 0, or obey an old one again.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, _SHORTEST_WAIT_S))
+    number = Signals(signal.sigwaitinfo(_BLOCKED).si_signo)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return None if number is Signals.SIGALRM else number
 
 
 def restore_defaults() -> None:
     """In a short-lived child: die of a signal like any plain program."""
     for number in SERVED:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
 
 
 class Flags:
@@ -62,7 +70,7 @@ class Flags:
             signal.signal(number, self._on_signal)
         # the wake-up descriptor is written even where the kernel gives the signal to another thread than the sleeping one
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
 
     def drain(self) -> None:
         """Ask to finish what is in hand and take nothing new."""

@@ -108,6 +108,38 @@ def judge(material: Material) -> Verdict:
     return Verdict(findings, len(_asked(material.wanted)), uncertain, max((wait_s for _, wait_s in returns), default=0.0))
 
 
+def judge_storm(quiet: Material, final: Material, frozen: Death, told: frozenset[str]) -> Verdict:
+    """The checks of a run after which an operator has settled every doubt and brought back every dead letter.
+
+    `quiet` is what was known before he began: his decisions are no evidence. At the end nothing may be in doubt, so the fakes'
+    ledgers alone say what is lost. `frozen` is the host that stood still, `told` whom the published events speak of.
+    """
+    leaving = frozen.leaving.union(*(death.leaving for death in quiet.deaths))
+    returns = list(_returns(quiet.deaths, quiet.rows.attempts))
+    findings = {
+        "lost": find_lost(final._replace(rows=final.rows._replace(jobs=[]))),
+        "doubled": find_doubled(final.taken),
+        "unasked": find_unasked(final),
+        "unopened": find_unopened(final.taken, final.rows.attempts),
+        "unexplained": find_unexplained(quiet.rows, leaving, quiet.has_faults),
+        "resent": find_resent(quiet.rows.attempts),
+        "lying log": find_lies(quiet.deaths, quiet.taken, quiet.rows.attempts),
+        "zombie": [f"{attempt_id} left after its host was given up" for attempt_id in sorted(frozen.prepared & _ids(final.taken))],
+        "disagreeing": find_disagreements(quiet.rows, quiet.taken) + find_disagreements(final.rows, final.taken),
+        "waiting": find_waiting(final.rows),
+        "in doubt": [f"{attempt_id} is still in doubt ({reason})" for attempt_id, reason in final.rows.doubts.items()],
+        "slow": [f"{attempt_id} went out again {wait_s:.0f} s after the death" for attempt_id, wait_s in returns if wait_s > SOON_S],
+        "dead letters": find_wrong_dead_letters(final),
+        "unheard": find_unheard(final.rows, told),
+    }
+    return Verdict(findings, len(_asked(final.wanted)), len(quiet.rows.doubts), max((wait_s for _, wait_s in returns), default=0.0))
+
+
+def find_unheard(rows: Rows, told: frozenset[str]) -> list[str]:
+    """Emails that were sent, and no event was ever published about them."""
+    return [f"nobody was told of {job.recipient}" for job in rows.jobs if job.status in SENT and job.recipient not in told]
+
+
 def find_lost(material: Material) -> list[str]:
     """Emails that no fake has and no uncertain row speaks for."""
     doubted = {job.recipient for job in material.rows.jobs if job.status == "uncertain"}
@@ -195,6 +227,10 @@ def find_wrong_dead_letters(material: Material) -> list[str]:
     return [
         f"{got[reason]} dead letters for {reason}, {meant[reason]} were meant" for reason in meant | got if got[reason] != meant[reason]
     ]
+
+
+def _ids(taken: Iterable[Taken]) -> frozenset[str]:
+    return frozenset(line.attempt_id for line in taken)
 
 
 def _asked(wanted: Iterable[Wanted]) -> frozenset[str]:

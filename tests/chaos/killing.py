@@ -45,7 +45,7 @@ class KillLog:
 
     def deaths(self) -> list[Death]:
         """Every death with what its flight log shows."""
-        return [_read_death(path, place, pid) for place, pid, path in self._names()]
+        return [read_death(path, place, pid) for place, pid, path in self._names()]
 
     def _names(self) -> list[tuple[str, int, Path]]:
         """One entry for each pid: who was killed from outside while dying at a failpoint has died once."""
@@ -95,7 +95,7 @@ class Executioner:
         if parent_of(pid) != self._product.supervisor.pid:
             return False
         signal.pidfd_send_signal(handle, signal.SIGSTOP)
-        if not _wait_until_stopped(pid):
+        if not wait_until_stopped(pid):
             return False
         target = self._kill_log.path_for(place, pid)
         part = target.with_suffix(".part")
@@ -116,7 +116,7 @@ def parent_of(pid: int) -> int | None:
         return None
 
 
-def _wait_until_stopped(pid: int) -> bool:
+def wait_until_stopped(pid: int) -> bool:
     """Wait until every thread of a process has stopped; False where it has gone, as at a failpoint."""
     deadline_s = time.monotonic() + STOP_LIMIT_S
     while time.monotonic() < deadline_s:
@@ -140,7 +140,8 @@ def _states_of_threads(pid: int) -> set[str]:
     return states
 
 
-def _read_death(path: Path, place: str, pid: int) -> Death:
+def read_death(path: Path, place: str, pid: int) -> Death:
+    """What a copy of a flight log shows; its name ends with the moment in nanoseconds."""
     evidence = read_evidence(path)
     flights = evidence.last_flights() if evidence else {}
     stages = {attempt_id: flight.stage for attempt_id, flight in flights.items()}

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sandbox import fakes
 from sandbox.children import PROJECT
 from sandbox.world import World
 from tests.chaos.run import ChaosRun, Quota
+from tests.conftest import postgres_programs
 
 QUOTA = Quota(kills=40, at_each_point=3)
 PATIENCE_S = 25.0
@@ -128,8 +130,8 @@ def run_there(tree: Path, world: Path, seed: int) -> dict[str, int]:
 
 def run_here(folder: Path, seed: int) -> dict[str, int]:
     """One short run of this very tree: its red checks, and how many findings each has."""
-    fakes = {"seed": seed, "sendgrid": {"latency_ms": 40}, "postmark": {"latency_ms": 40}}
-    with World(folder, kafka="apache", esp_options=fakes) as world:
+    options = {"seed": seed} | {name: {"latency_ms": 40} for name in fakes.names()}
+    with World(folder, kafka="apache", esp_options=options, postgres_programs=postgres_programs()) as world:
         result = ChaosRun(world, seed, QUOTA, patience_s=PATIENCE_S).run()
     sizes = {check: len(found) for check, found in result.verdict.findings.items()}
     sizes |= {"errors": len(result.errors), "too few kills": len(result.short), "last net": result.woken, "exit code": result.exit_code}

@@ -122,7 +122,7 @@ class ChaosRun:
             settled_s = time.monotonic()
             exit_code = self._product.stop()
             verdict = judge(self._material(database))
-        errors, woken = _read_log(self._product.supervisor.log)
+        errors, woken = read_log(self._product.supervisor.log)
         short = [point for point in COUNTED if self._kills[point] < self._quota.at_each_point]
         short += ["all"] if self._kills.total() < self._quota.kills else []
         return Result(self._seed, verdict, self._kills, short, errors, woken, exit_code, ended_s - began_s, settled_s - ended_s)
@@ -184,7 +184,7 @@ class ChaosRun:
     def _material(self, database: Database) -> Material:
         self._kills = self.kill_log.counts()
         return Material(
-            wanted=[Wanted(**line) for line in _lines(self._world.folder / "wanted.jsonl")],
+            wanted=[Wanted(**line) for line in read_lines(self._world.folder / "wanted.jsonl")],
             taken=read_taken(self._world),
             rows=read_rows(database),
             deaths=self.kill_log.deaths(),
@@ -192,9 +192,9 @@ class ChaosRun:
         )
 
 
-def read_taken(world: World) -> list[Taken]:
-    """Every email that the fakes took."""
-    return taken_in(world.ledger(esp) for esp in world.esp_addresses)
+def read_taken(world: World, esps: Iterable[str] | None = None) -> list[Taken]:
+    """Every email that the fakes took; `esps`: only these of them."""
+    return taken_in(world.ledger(esp) for esp in (world.esp_addresses if esps is None else esps))
 
 
 def taken_in(ledgers: Iterable[Path]) -> list[Taken]:
@@ -204,25 +204,25 @@ def taken_in(ledgers: Iterable[Path]) -> list[Taken]:
 
 
 def read_rows(database: Database) -> Rows:
-    """What the database says."""
+    """What the database says; dead letters without those that were brought back."""
     jobs = database.read("SELECT id, recipient_email, status, coalesce(attempt_id::text, '') FROM email_jobs")
     attempts = database.read("SELECT id, job_id, number, state, EXTRACT(EPOCH FROM opened_at)::float8 FROM email_attempts")
     return Rows(
         jobs=[JobRow(*row) for row in jobs],
         attempts=[AttemptRow(*row) for row in attempts],
         doubts=dict(database.read("SELECT attempt_id, reason FROM uncertain_attempts")),
-        dead_letters=dict(database.read("SELECT reason, count(*) FROM dead_letters GROUP BY reason")),
+        dead_letters=dict(database.read("SELECT reason, count(*) FROM dead_letters WHERE replayed_at IS NULL GROUP BY reason")),
     )
 
 
-def _read_log(path: Path) -> tuple[list[str], int]:
+def read_log(path: Path) -> tuple[list[str], int]:
     """The lines of level error but those on our own killing, and how often the keeper had to wake rows that nobody else would have."""
-    lines = list(_lines(path))
+    lines = list(read_lines(path))
     errors = [json.dumps(line) for line in lines if line.get("level") == "error" and not line["message"].startswith(OUR_DOING)]
     return errors, sum(line.get("message") == "woke forgotten rows" for line in lines)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for line in path.read_text(errors="replace").splitlines():
         if line.startswith("{"):

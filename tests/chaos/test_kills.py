@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from sandbox import fakes
 from sandbox.kafka_jars import missing_programs
 from sandbox.world import World
-from tests.chaos.report import table
+from tests.chaos.report import servers, table
 from tests.chaos.run import COUNTED, ChaosRun, Quota, Result
-from tests.conftest import refuse
+from tests.conftest import postgres_programs, refuse
 
 SEEDS = [int(seed) for seed in os.environ.get("CHAOS_SEEDS", "1,2,3").split(",")]
 KILLS = int(os.environ.get("CHAOS_KILLS", "201"))
@@ -42,9 +43,11 @@ def run_in_a_world(folder: Path, seed: int, quota: Quota, esps: dict[str, Any], 
     if missing := missing_programs():
         refuse(f"Apache Kafka needs {' and '.join(missing)}")
     began_s = time.monotonic()
-    with World(folder, kafka="apache", esp_options={"seed": seed, "sendgrid": esps, "postmark": esps}) as world:
+    options = {"seed": seed} | dict.fromkeys(fakes.names(), esps)
+    with World(folder, kafka="apache", esp_options=options, postgres_programs=postgres_programs()) as world:
+        versions = servers(world)
         result = ChaosRun(world, seed, quota, faults=faults).run()
-    print("\n" + table([result], time.monotonic() - began_s), flush=True)
+    print(f"\n{versions}\n" + table([result], time.monotonic() - began_s), flush=True)
     return result
 
 

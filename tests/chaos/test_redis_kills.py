@@ -19,7 +19,8 @@ from sandbox.fakes.ledger import read_ledger
 from sandbox.product import Product
 from sandbox.world import World
 from tests.chaos.killing import KillLog
-from tests.conftest import refuse
+from tests.chaos.report import servers
+from tests.conftest import postgres_programs, refuse
 
 KILLS = int(os.environ.get("CHAOS_REDIS_KILLS", "100"))
 POINTS = ("taken", "stored")
@@ -81,9 +82,10 @@ def kill_and_push(client: redis.Redis, kill_log: KillLog) -> int:
 
 
 def test_an_intake_that_dies_with_items_in_hand_loses_nothing_and_doubles_nothing(server_folder: Path) -> None:
-    with World(server_folder / "redis-kills") as world:
+    with World(server_folder / "redis-kills", postgres_programs=postgres_programs()) as world:
         if world.redis.kind == "fake":
             refuse("a real Redis is needed")
+        print(f"\n{servers(world)}", flush=True)
         kill_log = KillLog(world.folder / "kills")
         points = ",".join(f"{point}:{chance}" for point, chance in CHANCES.items())
         product = Product(world, 2, {"FAILPOINTS": f"{points};{kill_log.folder};{SEED}", "LOG_LEVEL": "info"})

@@ -1,6 +1,7 @@
 """The delivery loop over a real ledger, with a source, ESPs and a wire that the test holds in its hands."""
 
 import json
+import mmap
 from datetime import UTC, datetime
 
 from db import default_templates, due, templates
@@ -27,7 +28,7 @@ from workers.patience import Patience
 from workers.quarantine import Quarantine
 from workers.reception import House, Reception
 from workers.sending import Sender
-from workers.shared import Shared
+from workers.shared import HostLease, Permit, Shared
 from workers.shelf import Shelf
 
 
@@ -149,6 +150,8 @@ class Loop:
         self.equip(providers)
         self.slot = self.ledger.claim(slot)
         self.flight_log = FlightLog(settlement.flight_path(folder, slot), BOOT, self.slot.incarnation)
+        self.lease = HostLease(mmap.mmap(-1, mmap.PAGESIZE))
+        self.permit = Permit(self.lease)
         self.has_lease, self.beats, self.on_wait = True, [], lambda: None
         self.suppress_now = None
         self.breakers = breakers or Unbreakable()
@@ -162,11 +165,19 @@ class Loop:
         self.esps = {account.provider: Esp(account) for account in self.accounts}
 
     def make_sender(self, points):
-        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, lambda: self.has_lease, points, self.note_answers)
+        return Sender(lambda a: self.esps[a.provider], self.wire, self.flight_log, self.permit.is_good, points, self.note_answers)
 
     def note_answers(self, account, outcomes):
         self.breakers.note(account, outcomes)
         self.lanes.note_answers(account, outcomes)
+
+    @property
+    def has_lease(self):
+        return self.lease.is_held()
+
+    @has_lease.setter
+    def has_lease(self, is_held):
+        self.lease.hold_until(self.lease.now_ns() + 3600 * 10**9 if is_held else 0)
 
     def _tools(self):
         books, shelf, points = self.ledger.keeper_of(self.slot), Shelf(), Failpoints({}, None)
@@ -203,11 +214,12 @@ class Loop:
             lag=type("Lag", (), {"show": lambda self: None})(),
             lanes=self.lanes,
             failpoints=points,
-            may_send=lambda: self.has_lease,
+            may_send=self.lease.is_held,
             beat=self.note_beat,
             wait=lambda s: None,
             note_batch=lambda n: None,
             now=now,
+            take_permit=self.permit.take,
         )
 
     def _router(self):

@@ -203,6 +203,26 @@ def test_without_the_hosts_lease_nothing_is_polled_and_nothing_leaves(loop):
     assert loop.status("j1") == "sent"
 
 
+def test_what_was_opened_under_a_lease_that_ran_out_never_leaves_though_there_is_a_new_one(loop):
+    def owns(record):
+        if (
+            loop.ledger.count("email_attempts", "state = 'open'") and loop.lease.term == 1
+        ):  # opened; the host stands still until others have given it up, and goes on
+            loop.has_lease = False
+            loop.ledger.database.run(lambda c: c.execute("UPDATE email_attempts SET state = 'uncertain'"))
+            loop.ledger.database.run(lambda c: c.execute("UPDATE email_jobs SET status = 'uncertain'"))
+            loop.has_lease = True
+        return True
+
+    loop.source.owns = owns
+    loop.deliver(job_bytes("j1"))
+    states = dict(loop.ledger.database.read("SELECT number, state FROM email_attempts"))
+    assert states == {1: "not_taken", 2: "accepted"}
+    sent = [message.attempt_id for request in loop.wire.requests for message in request.messages]
+    assert loop.ledger.database.read("SELECT id FROM email_attempts WHERE number = 2") == [(sent[0],)]
+    assert (loop.status("j1"), len(sent)) == ("sent", 1)
+
+
 def test_what_is_no_job_is_set_aside_once_however_often_it_is_read(loop):
     loop.deliver(b"\xff", b'{"id": 1}')
     first = loop.ledger.count("dead_letters")

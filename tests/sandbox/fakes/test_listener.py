@@ -53,6 +53,7 @@ def test_lines_carry_the_ids_of_the_replies(tmp_path: Path) -> None:
         ({"do": "error_before", "status": 504}, 504, 0),
         ({"do": "error_after", "status": 500}, 500, 2),
         ({"do": "error_after", "status": 504}, 504, 2),
+        ({"do": "error_after"}, 503, 2),
         ({"do": "redirect"}, 307, 0),
         ({"do": "answer", "status": 418, "body": {"a": 1}}, 418, 0),
         ({"do": "malformed"}, 200, 2),
