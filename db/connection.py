@@ -87,11 +87,17 @@ class Database:
         if error.pgcode in _RETRY_CODES and tries < _MAX_TRIES:
             self._sleep(random.uniform(0.001, 0.01) * 2**tries)
             return
-        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or error.pgcode in _AWAY_CODES:
+        if _is_lost(error) or error.pgcode in _AWAY_CODES:
             self.close()
             # the driver's message may hold the host and user of the connection string, so only its code goes on
             raise StoreUnavailable(f"Postgres does not answer ({type(error).__name__} {error.pgcode or ''})".rstrip()) from error
         raise error
+
+
+def _is_lost(error: psycopg2.Error) -> bool:
+    """Is the connection gone? Mostly psycopg2 says so by its classes; the bare DatabaseError, without any code, is what it makes of a
+    write that failed while the server's last words were still unread (2.9.13 on libpq 17, seen 2026-11)."""
+    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or type(error) is psycopg2.DatabaseError
 
 
 def fetch(cursor: Cursor, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:

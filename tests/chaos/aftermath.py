@@ -41,7 +41,8 @@ class Aftermath:
     def calm(self) -> None:
         """No more faults; wait until nothing waits, and until events have ended the doubts that they can end."""
         wanted = json.dumps({"esp": "*", "calm": True}).encode()
-        urllib.request.urlopen(urllib.request.Request(f"{self._world.inbox_address}/control", wanted), timeout=10).close()
+        headers = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"{self._world.inbox_address}/control", wanted, headers), timeout=10).close()
         self._feeder.finish()
         wait(self._is_quiet, QUIET_LIMIT_S)
         calling = [esp for esp in self._world.esp_addresses if callbacks.load(esp)]

@@ -31,10 +31,10 @@ class Step(NamedTuple):
         return f"{self.at_share:4.0%} {self.kind}{lasts}"
 
 
-def make(seed: int) -> list[Step]:
-    """Every trouble as often as COUNTS says, in an order and at moments of the seed's choice, evenly spread."""
+def make(seed: int, rounds: int = 1) -> list[Step]:
+    """Every trouble `rounds` times as often as COUNTS says, in an order and at moments of the seed's choice, evenly spread."""
     dice = random.Random(f"plan:{seed}")
-    kinds = [kind for kind, count in COUNTS.items() for _ in range(count)]
+    kinds = [kind for kind, count in COUNTS.items() for _ in range(count * rounds)]
     dice.shuffle(kinds)
     width = (LATEST - EARLIEST) / len(kinds)
     return [Step(EARLIEST + (number + dice.random()) * width, kind, dice.uniform(*LASTS_S[kind])) for number, kind in enumerate(kinds)]

@@ -3,7 +3,7 @@
 import pytest
 
 from sandbox.traffic import Wanted
-from tests.chaos.judge import SOON_S, AttemptRow, Death, JobRow, Material, Rows, Taken, judge
+from tests.chaos.judge import SOON_S, AttemptRow, Death, JobRow, Material, Rows, Taken, judge, judge_storm
 from tests.chaos.killing import KillLog
 from workers.flight_log import FlightLog
 
@@ -127,6 +127,49 @@ def test_where_esps_misbehave_a_living_workers_doubt_needs_no_death_but_a_dead_o
 def test_evidence_that_came_later_turns_a_doubt_into_sent():
     settled = rows([JobRow("c", "c@x", "delivered", "c1")], [AttemptRow("c1", "c", 1, "accepted", 99.0)], doubts={})
     assert judge(material(rows=settled, taken=[*material().taken, Taken("c@x", "c1")])).red == []
+
+
+def storm(quiet=None, final=None, frozen=frozenset(), told=("a@x", "b@x", "c@x")):
+    """A storm in which c was in doubt at first, and an operator sent it again."""
+    quiet = material(**(quiet or {}))
+    resent = rows(
+        jobs=[JobRow("c", "c@x", "sent", "c2")],
+        attempts=[AttemptRow("c1", "c", 1, "not_taken", 99.0), AttemptRow("c2", "c", 2, "accepted", 200.0)],
+        doubts={},
+    )
+    whole = {"rows": resent, "taken": [*material().taken, Taken("c@x", "c2")]}
+    return judge_storm(
+        quiet, material(**(whole | (final or {}))), Death("frozen", 9, 100.0, frozenset(frozen), frozenset()), frozenset(told)
+    )
+
+
+STORM_FAILURES = {
+    "an email that is missing at the end, though its row says that nobody knows": (
+        {"final": {"rows": rows(), "taken": material().taken}},
+        ["lost", "in doubt"],
+    ),
+    "an email that was taken twice": ({"final": {"taken": [*material().taken, Taken("c@x", "c2"), Taken("b@x", "b2")]}}, ["doubled"]),
+    "a doubt that was unexplained before the operator took it away": ({"quiet": {"deaths": []}}, ["unexplained"]),
+    "a mail that left after its host was given up": ({"frozen": {"b2"}}, ["zombie"]),
+    "a mail that nobody was told of": ({"told": ("a@x", "b@x")}, ["unheard"]),
+}
+
+
+def test_after_a_storm_in_which_all_is_right_there_is_no_finding():
+    verdict = storm()
+    assert verdict.red == []
+    assert (verdict.emails, verdict.uncertain) == (3, 1)
+
+
+def test_what_the_frozen_host_had_on_the_wire_explains_a_doubt_of_it():
+    frozen = Death("frozen", 9, 100.0, frozenset(), frozenset({"c1"}))
+    assert judge_storm(material(deaths=[]), material(deaths=[]), frozen, frozenset()).findings["unexplained"] == []
+
+
+@pytest.mark.parametrize("failure", STORM_FAILURES)
+def test_each_failure_of_a_storm_turns_its_checks_red(failure):
+    changes, red = STORM_FAILURES[failure]
+    assert storm(**changes).red == red
 
 
 def test_the_kill_log_tells_what_was_prepared_and_what_was_leaving(tmp_path):

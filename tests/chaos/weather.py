@@ -41,12 +41,22 @@ SETTINGS = {
 EXPECTED_ERRORS = ("crash loop", "a host is lost")
 
 
+JOBS = 20_000
+
+
 class Size(NamedTuple):
-    """How many jobs, how many workers have to die, and how many intakes with items in hand."""
+    """How many jobs, how many workers have to die, how many intakes with items in hand, and how often the plan's troubles come."""
 
     jobs: int
     kills: int
     intake_kills: int
+    rounds: int
+
+
+def size_for(jobs: int) -> Size:
+    """Troubles grow with the number of jobs, and are never fewer than for 20,000."""
+    rounds = max(1, jobs // JOBS)
+    return Size(jobs, 80 * rounds, 100, rounds)
 
 
 def esp_options(seed: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from sandbox.children import PROJECT, NotReady, is_listening, wait_until
 from sandbox.kafka_mock import KafkaMock
 from sandbox.world import DATABASE, World, esp_settings, kafka_of, read_stanzas, topics
+from tests.conftest import postgres_programs
 from tests.sandbox.processes import descendants, is_alive
 
 pytestmark = pytest.mark.world
@@ -131,10 +132,12 @@ def test_nothing_is_left_two_seconds_after_kill_minus_nine(tmp_path: Path) -> No
 
 @pytest.mark.integration
 def test_a_world_can_have_a_real_kafka(tmp_path: Path, server_folder: Path) -> None:
-    with World(server_folder / "apache-world", kafka="apache") as world:
+    with World(server_folder / "apache-world", kafka="apache", postgres_programs=postgres_programs()) as world:
         found = AdminClient({"bootstrap.servers": world.bootstrap_servers}).list_topics(timeout=5).topics
         assert topics().keys() <= found.keys()
         assert "KAFKA_CLIENT_SESSION_TIMEOUT_MS" not in world.environment()
+        program = Path(f"/proc/{world.postgres.server.pid}/exe").resolve()
+        assert program.is_relative_to("/usr/lib/postgresql") == (os.environ.get("TEST_POSTGRES") == "system")
 
 
 def test_kafka_may_be_somebody_elses(tmp_path: Path) -> None:
