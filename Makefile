@@ -27,8 +27,8 @@ test: $(VENV)/installed ## quick tests, no server needed
 integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs java and mvn)
 	@$(LEASHED) -m pytest -q -m "integration and not chaos"
 
-chaos: $(VENV)/installed ## kill processes at random and count what was lost or doubled
-	@$(LEASHED) -m pytest -q -m chaos
+chaos: $(VENV)/installed ## kill everything and count what was lost or doubled; any size: make chaos N=100000 SEEDS=4,5
+	@CHAOS_JOBS=$(N) CHAOS_SEEDS=$(SEEDS) $(LEASHED) -m pytest -q -s -m chaos
 
 faults: $(VENV)/installed ## every fault at every ESP, 2,000 mails each, and a table
 	@FAULT_MAILS=2000 $(RUN) -m pytest -q -s tests/world/test_faults.py

@@ -2,8 +2,8 @@
 
     python -m tests.chaos.mutations [NAME ...]
 
-Each mutation is a textual patch of a copy of the tree, in which one short run is made. It must never touch the tree itself.
-Exit status 0 only where the whole product is green and every mutation is red.
+Each mutation is a textual patch of a copy of the tree, in which one short run is made, or the one test that is there for what
+killing meets by chance only. It must never touch the tree itself. Exit status 0 only where the whole product is green and every mutation is red.
 """
 
 import argparse
@@ -70,6 +70,33 @@ MUTATIONS: dict[str, tuple[Patch, ...]] = {
     "the fence lets go before the commit": (Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),),
 }
 
+CLAIM = "    ON CONFLICT (key) DO NOTHING\n    RETURNING id\n), made AS ("
+# What a kill meets by chance only, with the test that meets it always.
+AIMED: dict[str, tuple[tuple[Patch, ...], str]] = {
+    "the claim: the second one takes the id, too": (
+        (Patch("db/sql/ledger.sql", CLAIM, CLAIM.replace("DO NOTHING", "DO UPDATE SET id = excluded.id")),),
+        "tests/chaos/test_same_id.py",
+    ),
+    "the claim of a row: no compare and set": (
+        (
+            Patch(
+                "db/sql/ledger.sql",
+                "AND j.attempt_id IS NOT DISTINCT FROM i.expected AND j.status IN ('pending', 'scheduled', 'retrying')\nRETURNING j.id\n\n-- name: insert_attempts",
+                "\nRETURNING j.id\n\n-- name: insert_attempts",
+            ),
+        ),
+        "tests/workers/test_bookkeeping.py",
+    ),
+    "the lease check: not asked before a request leaves": (
+        (Patch("workers/sending.py", "if not self._may_send():", "if False and not self._may_send():"),),
+        "tests/workers/test_delivery.py",
+    ),
+    "the lease check: a new lease is as good as the old one": (
+        (Patch("workers/shared.py", "return self._lease.is_held() and self._lease.term == self._term", "return self._lease.is_held()"),),
+        "tests/workers/test_delivery.py",
+    ),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutations", description="Break the product on purpose and look.")
@@ -80,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.here:
         print(json.dumps(run_here(arguments.here, arguments.seed)))
         return 0
-    names = arguments.names or list(MUTATIONS)
+    names = arguments.names or [*MUTATIONS, *AIMED]
     with tempfile.TemporaryDirectory(prefix="chaos-original-") as folder:
         original = Path(folder) / "tree"  # one state of the tree for all, whatever is edited meanwhile
         shutil.copytree(PROJECT, original, ignore=SKIPPED)
@@ -97,9 +124,9 @@ def try_mutation(name: str, original: Path, seed: int) -> dict[str, int]:
         tree, world = Path(folder) / "tree", Path(folder) / "world"
         Path(folder).chmod(0o711)
         shutil.copytree(original, tree)
-        for patch in MUTATIONS[name]:
+        for patch in patches_of(name):
             apply(tree, patch)
-        red = run_there(tree, world, seed)
+        red = test_there(tree, AIMED[name][1]) if name in AIMED else run_there(tree, world, seed)
     cells = ", ".join(f"{check} {count}" for check, count in red.items()) or "green"
     print(f"  {name:<52} {time.monotonic() - began_s:>4.0f} s  {cells}", flush=True)
     return red
@@ -126,6 +153,20 @@ def run_there(tree: Path, world: Path, seed: int) -> dict[str, int]:
         return {BROKE_DOWN: 1}
     red: dict[str, int] = json.loads(ended.stdout.splitlines()[-1])
     return red
+
+
+def test_there(tree: Path, test: str) -> dict[str, int]:
+    """The tests of one file that failed in another tree."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", test]
+    ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
+    if ended.returncode == 0:
+        return {}
+    failed = [line.split()[1].rpartition("::")[2] for line in ended.stdout.splitlines() if line.startswith("FAILED ")]
+    return dict.fromkeys(failed, 1) if ended.returncode == 1 and failed else {BROKE_DOWN: 1}
+
+
+def patches_of(name: str) -> tuple[Patch, ...]:
+    return AIMED[name][0] if name in AIMED else MUTATIONS[name]
 
 
 def run_here(folder: Path, seed: int) -> dict[str, int]:

@@ -92,13 +92,12 @@ class Result(NamedTuple):
 
 
 class ChaosRun:
-    """`world` must be entered and unused. `faults` says that its fakes misbehave; `patience_s` is how long it waits for the end."""
+    """`world` must be entered and unused. `patience_s` is how long it waits for the end."""
 
-    def __init__(self, world: World, seed: int, quota: Quota, *, faults: bool = False, patience_s: float = SETTLING_LIMIT_S):
+    def __init__(self, world: World, seed: int, quota: Quota, patience_s: float = SETTLING_LIMIT_S):
         self._world = world
         self._seed = seed
         self._quota = quota
-        self._faults = faults
         self._patience_s = patience_s
         self.kill_log = KillLog(world.folder / "kills")
         points = ",".join(f"{name}:{chance}" for name, chance in POINTS.items())
@@ -188,7 +187,6 @@ class ChaosRun:
             taken=read_taken(self._world),
             rows=read_rows(database),
             deaths=self.kill_log.deaths(),
-            has_faults=self._faults,
         )
 
 

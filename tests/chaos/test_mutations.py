@@ -3,10 +3,10 @@
 import pytest
 
 from sandbox.children import PROJECT
-from tests.chaos.mutations import MUTATIONS
+from tests.chaos.mutations import AIMED, MUTATIONS, patches_of
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize("name", [*MUTATIONS, *AIMED])
 def test_every_patch_fits_exactly_once(name: str) -> None:
-    for patch in MUTATIONS[name]:
+    for patch in patches_of(name):
         assert (PROJECT / patch.file).read_text().count(patch.before) == 1, patch

@@ -7,7 +7,7 @@ from tests.chaos.outages import WITH_SUPERVISOR
 
 # Chance of death at each hit: of delivery workers, and of the intake with items in hand.
 WORKER_POINTS = {"after-open": 0.03, "leaving": 0.004, "answered": 0.004, "before-record": 0.03, "after-record": 0.03, "in-revoke": 0.3}
-INTAKE_POINTS = {"taken": 0.15, "stored": 0.3}
+INTAKE_POINTS = {"taken": 0.3, "stored": 0.4}
 OTHER_PLACES = frozenset({*INTAKE_POINTS, WITH_SUPERVISOR})  # no deaths of a single delivery worker
 # 17 % of all calls, each way of failing that a fake knows.
 FAULTS: dict[str, float] = {
