@@ -29,7 +29,7 @@ _LOOK = """
 
 
 class Aftermath:
-    """`done` counts what the operator did."""
+    """`done` counts what the operator did, `confirmed` are the attempts that only he said were taken."""
 
     def __init__(self, world: World, database: Database, feeder: Feeder, operator: Operator):
         self._world = world
@@ -37,6 +37,7 @@ class Aftermath:
         self._feeder = feeder
         self._operator = operator
         self.done: Counter[str] = Counter()
+        self.confirmed: set[str] = set()
 
     def calm(self) -> None:
         """No more faults; wait until nothing waits, and until events have ended the doubts that they can end."""
@@ -53,8 +54,9 @@ class Aftermath:
         for _ in range(ROUNDS):
             confirmed, resent = self._operator.settle(self._database, self._attempts_at(self._world.esp_addresses))
             replayed = self._operator.replay("--template", LATE_TEMPLATE) + self._operator.replay("--reason", "rejected")
-            self.done.update({"confirmed": confirmed, "resent": resent, "replayed": replayed})
-            if not confirmed + resent + replayed:
+            self.done.update({"confirmed": len(confirmed), "resent": len(resent), "replayed": replayed})
+            self.confirmed.update(confirmed)
+            if not (confirmed or resent or replayed):
                 return
             wait(self._is_quiet, QUIET_LIMIT_S)
 

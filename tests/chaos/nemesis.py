@@ -45,6 +45,7 @@ class Nemesis:
         self._wants = wants
         self._dice = random.Random(f"nemesis:{seed}")
         self._is_larger = False
+        self._resized = 0  # the supervisor that was told
         self._backends: set[int] = set()
         self._seen: dict[int, tuple[int, float]] = {}
         self._kill_at_s = self._resize_at_s = self._kill_other_at_s = 0.0
@@ -71,7 +72,7 @@ class Nemesis:
 
     def rest(self) -> None:
         """Give back the worker that was added, and quick commits."""
-        if self._is_larger:
+        if self._is_larger and self._resized == self._product.supervisor.pid:
             self._resize()
         self._database.run(lambda cursor: cursor.execute("DROP TRIGGER slow_commit ON email_job_keys"))
 
@@ -91,6 +92,8 @@ class Nemesis:
 
     def _resize(self) -> None:
         """One worker more, or one less again: partitions move, so that some are revoked from living workers."""
+        if self._resized != self._product.supervisor.pid:  # a new supervisor knows of no additional worker
+            self._resized, self._is_larger = self._product.supervisor.pid, False
         fewer = signal.SIGHUP if self._dice.random() < RELOADS else signal.SIGTTOU
         os.kill(self._product.supervisor.pid, fewer if self._is_larger else signal.SIGTTIN)
         self._is_larger = not self._is_larger

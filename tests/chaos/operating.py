@@ -38,15 +38,15 @@ class Operator:
         said = self._manage("dlq", "replay", *choice)
         return sum(int(part.split()[0]) for part in said.split(", ") if part.endswith("replayed"))
 
-    def settle(self, database: Database, taken: frozenset[str]) -> tuple[int, int]:
-        """Confirm the doubted attempts that an ESP took, send the others again; returns how many of each there were."""
+    def settle(self, database: Database, taken: frozenset[str]) -> tuple[list[str], list[str]]:
+        """Confirm the doubted attempts that an ESP took, send the others again; returns the ids of both."""
         doubted = [row[0] for row in database.read("SELECT attempt_id FROM uncertain_attempts ORDER BY 1")]
         known = [attempt_id for attempt_id in doubted if attempt_id in taken]
         lost = [attempt_id for attempt_id in doubted if attempt_id not in taken]
         for decision, ids in (("confirm", known), ("resend", lost)):
             for part in _parts(ids):
                 self._manage("uncertain", decision, *part)
-        return len(known), len(lost)
+        return known, lost
 
     def _manage(self, *arguments: str) -> str:
         command = [sys.executable, str(PROJECT / "manage.py"), "--env-file", os.devnull, *arguments]

@@ -41,15 +41,13 @@ class Outages:
 
     def turn(self, share: float, now_s: float) -> None:
         """`share` of the jobs was asked for by now; `now_s` on any clock that goes forward."""
-        if self._end is not None:
-            if now_s >= self._ends_at_s:
-                self._end()
-                self._end = None
-            return
-        if self._steps and share >= self._steps[0].at_share:
+        if self._end is None and self._steps and share >= self._steps[0].at_share:
             step = self._steps.popleft()
             self._end, self._ends_at_s = self._begin(step.kind), now_s + step.lasts_s
             self.done[step.kind] += 1
+        if self._end is not None and now_s >= self._ends_at_s:
+            self._end()
+            self._end = None
 
     def _begin(self, kind: Kind) -> Callable[[], None]:
         """Do it; returns what ends it."""

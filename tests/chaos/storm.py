@@ -102,7 +102,7 @@ class StormRun:
             self._timed("settling", aftermath.settle)
             codes = [self._frozen.stop(), self._product.stop()]
             aftermath.done["replayed"] += self._replayed
-            return self._result(quiet, self._material(database), codes, aftermath.done, database)
+            return self._result(quiet, self._material(database), codes, aftermath, database)
 
     # -- the storm -----------------------------------------------------------------------------------------------------
 
@@ -177,9 +177,11 @@ class StormRun:
             has_faults=True,
         )
 
-    def _result(self, quiet: Material, final: Material, codes: list[int], done: Counter[str], database: Database) -> Storm:
+    def _result(self, quiet: Material, final: Material, codes: list[int], aftermath: Aftermath, database: Database) -> Storm:
         assert self._frozen.frozen is not None
-        verdict = judge_storm(quiet, final, self._frozen.frozen, read_told(self._world))
+        # what only an operator knows is told by nobody
+        by_hand = {line.recipient for line in final.taken if line.attempt_id in aftermath.confirmed}
+        verdict = judge_storm(quiet, final, self._frozen.frozen, read_told(self._world) | by_hand)
         ways = self._feeder.ways | Counter(retried=database.read(_RETRIED)[0][0])
         return Storm(
             seed=self._seed,
@@ -188,7 +190,7 @@ class StormRun:
             kills=self._kills,
             troubles=Counter({str(kind): count for kind, count in self._outages.done.items()}),
             ways=ways,
-            done=done,
+            done=aftermath.done,
             short=self._find_short(codes),
             errors=self._find_errors(),
             seconds=self._seconds,
