@@ -40,14 +40,13 @@ class RetryPolicy:
         return fate._replace(is_our_fault=outcome.verdict is Verdict.MISCONFIGURED and _is_the_services(letter))
 
     def send_elsewhere(self, letter: Letter, outcome: Outcome, fate: Fate) -> Fate:
-        """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, a row
-        that came from the queue is due again soon; a record that came from Kafka comes again by itself. `fate` is what was judged:
-        refusals that were one too many stay the end."""
+        """Certainly not taken, and another ESP is there: the next attempt follows at once. Should this process die before it, the row
+        is due again soon, where its bytes are stored; else its record comes again from Kafka. `fate` is what was judged: refusals that
+        were one too many stay the end."""
         if fate.is_dead_letter and outcome.verdict is Verdict.UNSUPPORTED:
             return fate
-        delay_s = RESUME_S if letter.record.standing else None
         count = max(letter.retry_count, fate.retry_count)
-        return Fate("pending", str(outcome.verdict), outcome.detail, delay_s, retry_count=count, goes_elsewhere=True)
+        return Fate("pending", str(outcome.verdict), outcome.detail, RESUME_S, retry_count=count, goes_elsewhere=True)
 
     def refuse(self, letter: Letter, detail: str, now: datetime) -> Fate:
         """A real refusal that another ESP may not share: it counts, and the job's maximum ends it."""

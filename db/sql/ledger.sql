@@ -98,7 +98,8 @@ FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(message_ids)s::text[], %(erro
 WHERE a.id = i.id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid AND a.state = 'accepted' AND a.answered_at IS NULL
 
 -- name: record_jobs
--- Where the jobs stand now. An event may have come first: then only what it did not know is added.
+-- Where the jobs stand now. An event may have come first: then only what it did not know is added. A released job is due only where
+-- its bytes are: somebody else may have got its record, and stored them, while it was under way here.
 UPDATE email_jobs j
 SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.status ELSE j.status END,
     sent_at = CASE WHEN i.status = 'sent' THEN coalesce(j.sent_at, now()) ELSE j.sent_at END,
@@ -106,7 +107,9 @@ SET status = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN i.sta
     error_message = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN nullif(i.error, '') ELSE j.error_message END,
     retry_count = i.retry_count,
     waits = j.waits + CASE WHEN i.status = 'retrying' AND i.delay_s > 0 THEN 1 ELSE 0 END,
-    next_attempt_at = CASE WHEN j.status = 'sending' OR j.status = 'uncertain' THEN now() + i.delay_s * interval '1 second' ELSE j.next_attempt_at END,
+    next_attempt_at = CASE WHEN NOT (j.status = 'sending' OR j.status = 'uncertain') THEN j.next_attempt_at
+                           WHEN i.status <> 'pending' OR EXISTS (SELECT FROM email_payloads p WHERE p.id = j.id)
+                           THEN now() + i.delay_s * interval '1 second' END,
     updated_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempt_ids)s::uuid[], %(statuses)s::text[], %(message_ids)s::text[], %(errors)s::text[],
             %(retry_counts)s::int[], %(delays)s::float8[])

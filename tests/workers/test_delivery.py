@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mail.errors import StoreUnavailable
+from mail.errors import Fenced, StoreUnavailable
 from mail.outcome import NoReply
 from mail.record import Record
 from tests.workers.ledger_world import job_bytes, record_of
@@ -48,6 +48,33 @@ def test_what_one_esp_throttles_goes_out_through_the_other_in_the_same_round(loo
     attempts = loop.ledger.database.read("SELECT state, count(*) FROM email_attempts GROUP BY state")
     assert dict(attempts)["accepted"] == 20
     assert dict(attempts)["not_taken"] == loop.ledger.count("email_attempts") - 20 > 0
+
+
+def test_who_dies_between_two_esps_leaves_a_due_row_where_others_have_stored_its_bytes(loop, database, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = Loop(database, tmp_path / "other", slot=1)
+
+    def refuse_while_the_partition_moves(request):
+        other.deliver(job_bytes("j1"))
+        loop.ledger.claim(0)  # somebody gives this worker up: it cannot open another attempt
+        return ["throttled"]
+
+    loop.wire.behave = refuse_while_the_partition_moves
+    with pytest.raises(Fenced):
+        loop.deliver(job_bytes("j1"))
+    assert (loop.status("j1"), other.wire.requests) == ("pending", [])
+    assert loop.ledger.count("email_jobs", "next_attempt_at < now() + interval '1 minute'") == 1
+    other.lease_due()
+    assert (loop.status("j1"), len(other.wire.accepted)) == ("sent", 1)
+    other.flight_log.close()
+    other.ledger.database.close()
+
+
+def test_who_dies_between_two_esps_leaves_what_came_from_kafka_to_kafka(loop):
+    loop.wire.behave = lambda request: loop.ledger.claim(0) and ["throttled"]
+    with pytest.raises(Fenced):
+        loop.deliver(job_bytes("j1"))
+    assert loop.ledger.count("email_jobs", "status = 'pending' AND next_attempt_at IS NULL") == 1
 
 
 def test_no_answer_is_never_failed_over(loop):
