@@ -139,6 +139,7 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
+    permit = Permit(context.shared.lease)
     lanes = LaneWatch(
         database,
         patience,

@@ -3,13 +3,12 @@
 Whatever a worker does is its real loop over a real ledger. At each named point of it something else may happen first, or it dies.
 """
 
-import argparse
 import itertools
 import json
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
-from db import due
+from db import doubt, due
 from db.payloads import Vault
 from db.replay import Choice
 from mail.errors import Fenced
@@ -263,8 +262,7 @@ class MachineWorld:
         doubted = self.rows("SELECT u.attempt_id, j.job_id FROM uncertain_attempts u JOIN email_jobs j ON j.id = u.job_id")
         ids = [id_ for id_, job_id in doubted if (id_ in self.taken[job_id]) == (word == "confirm")]
         if ids:
-            arguments = argparse.Namespace(ids=ids, provider=None, older=0.0, decision=word)
-            self.database.run(lambda c: uncertain._decide_page(c, arguments, uncertain.DECISIONS[word], Vault(), self.settings))
+            self.database.run(lambda c: uncertain._decide_page(c, word, doubt.Choice(ids), None, Vault(), self.settings))
 
     # -- what is on record -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ WAITING_VERDICTS = (Verdict.THROTTLED, Verdict.UNAVAILABLE, Verdict.MISCONFIGURE
 
 def letter_of(waits=0, refused=0, waiting_s=0.0, **job):
     (letter,) = letters_of(record_of(job_bytes("j1", **job))).letters
-    letter.standing = Standing(letter.row_id, "retrying", "", 9, refused, 0, b"", True, "postmark", waiting_s, waits)
+    letter.standing = Standing(letter.row_id, "retrying", "", 9, refused, 0, b"", True, "postmark", waiting_s, waits=waits)
     return letter
 
 

@@ -242,7 +242,7 @@ def report(world, case):
 def decide(name):
     def step(world, case):
         ids = [letter.attempt_id for letter in case.batch.letters]
-        arguments = argparse.Namespace(ids=ids, provider=None, older=0.0, all=False, decision=name)
+        arguments = argparse.Namespace(ids=ids, account=None, template=None, older=0.0, all=False, decision=name)
         assert uncertain.run(world.settings, arguments) == 0
 
     return step
