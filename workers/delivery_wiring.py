@@ -139,17 +139,7 @@ def _assemble(
     topics = Topics(settings.kafka_topic_email_events, settings.email_dead_letter_queue)
     bookkeeper = Bookkeeper(slot, vault, topics, settings.email_max_retries, settings.keep_content == "all")
     breakers = open_breakers(settings.state_dir / "breakers", _show_breaker)
-    permit = Permit(context.shared.lease)
-    lanes = LaneWatch(
-        database,
-        patience,
-        open_window(settings.state_dir / "lanes"),
-        context.shared.lanes,
-        settings.accounts,
-        _subscription(context).row_lanes,
-        slot.place,
-        vault,
-    )
+    lanes = _watch_lanes(context, database, patience, slot, vault)
     permit = Permit(context.shared.lease)
     sender = Sender(
         esps.of,
@@ -190,6 +180,12 @@ def _assemble(
         take_permit=permit.take,
         board=board,
     )
+
+
+def _watch_lanes(context: RoleContext, database: Database, patience: Patience, slot: Slot, vault: Vault) -> LaneWatch:
+    settings, shared = context.settings, context.shared
+    window, lanes = open_window(settings.state_dir / "lanes"), _subscription(context).row_lanes
+    return LaneWatch(database, patience, window, shared.lanes, settings.accounts, lanes, slot.place, vault)
 
 
 def _open_source(context: RoleContext, database: Database, slot: Slot, vault: Vault, points: Failpoints) -> CombinedSource:

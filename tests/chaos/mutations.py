@@ -81,7 +81,7 @@ AIMED: dict[str, tuple[tuple[Patch, ...], str]] = {
         (
             Patch(
                 "db/sql/ledger.sql",
-                "AND j.attempt_id IS NOT DISTINCT FROM i.expected AND j.status IN ('pending', 'scheduled', 'retrying')\nRETURNING j.id\n\n-- name: insert_attempts",
+                "AND j.attempt_id IS NOT DISTINCT FROM i.expected AND j.status IN ('pending', 'scheduled', 'retrying') AND j.cancel_asked_at IS NULL\nRETURNING j.id\n\n-- name: insert_attempts",
                 "\nRETURNING j.id\n\n-- name: insert_attempts",
             ),
         ),
