@@ -22,15 +22,15 @@ from config.settings import load_settings
 from mail.errors import BadSettings
 from routing.snapshot import SIZE_BYTES as SNAPSHOT_BYTES
 from telemetry import metric_files, sd_notify
-from workers.announcer import Announcer
 from workers.base import EXIT_BAD_SETTINGS, EXIT_CANNOT_START, EXIT_CRASH, EXIT_DONE
-from workers.pool import Death
 from workers.roles import ROLES, Role
-from workers.shared import Shared
-from workers.short_child import STOPPED_BY_SIGNAL, run_in_child
-from workers.signals import block_served
-from workers.state_files import take_lock
-from workers.supervision import Supervisor, Surroundings
+from workers.supervising.announcer import Announcer
+from workers.supervising.pool import Death
+from workers.supervising.shared import Shared
+from workers.supervising.short_child import STOPPED_BY_SIGNAL, run_in_child
+from workers.supervising.signals import block_served
+from workers.supervising.state_files import take_lock
+from workers.supervising.supervision import Supervisor, Surroundings
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -163,7 +163,7 @@ def _check(settings: Settings) -> int:
 
 def _find_problem(settings: Settings) -> str | None:
     # imported in the child: what it opens and keeps is its own
-    from workers import boot_check
+    from workers.supervising import boot_check
 
     return boot_check.find_problem(settings)
 

@@ -29,8 +29,8 @@ from sandbox.fakes import callbacks
 from sandbox.fakes.callbacks import Post
 from sandbox.kafka_jars import missing_programs
 from sandbox.world import World, topics
-from workers import callbacks as reading
 from workers.connections import open_database
+from workers.feedback import callbacks as reading
 from workers.webhook import Webhook
 from workers.webhook_wiring import wire
 

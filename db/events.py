@@ -1,6 +1,6 @@
 """What ESPs report, on record: tracking rows, the attempts and jobs that they speak of, cohort counters.
 
-Every function takes a cursor and does its part of a transaction. What an event means is decided in workers/event_rules.py;
+Every function takes a cursor and does its part of a transaction. What an event means is decided in workers/feedback/event_rules.py;
 nothing here may decide anything but whose event it is.
 """
 

@@ -1,5 +1,5 @@
-"""What Redis holds of somebody: statuses that producers may ask for, and copies of dead letters. Only erased here; workers/status_board.py
-writes them."""
+"""What Redis holds of somebody: statuses that producers may ask for, and copies of dead letters. Only erased here;
+workers/news/status_board.py writes them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -38,7 +38,7 @@ DECISIONS = {
     "abandon": Decision("leave them unsent: they are dead", "not_taken", "dead", "abandoned by an operator, in doubt whether it was taken"),
 }
 _ASK = "look the emails up on the ESP's own pages, then `uncertain confirm` or `resend`; `abandon` makes them dead letters"
-# What the keeper's words (workers/doubt_rules.py) mean to an operator: what is the matter, and what can be done.
+# What the keeper's words (workers/keeping/doubt_rules.py) mean to an operator: what is the matter, and what can be done.
 ADVICE = {
     "grace": ("its grace is not over", "wait: an event may still come"),
     "watermark": (

@@ -26,9 +26,9 @@ ALLOWED = {
 }
 # The only places that may know a third-party package; a folder or a file.
 HOMES = {
-    "confluent_kafka": {"intake/kafka.py", "workers/publisher.py", "operations/kafka_topics.py"},
+    "confluent_kafka": {"intake/kafka.py", "workers/news/publisher.py", "operations/kafka_topics.py"},
     "psycopg2": {"db/connection.py"},
-    "redis": {"intake/redis_list.py", "workers/redis_link.py", "operations/redis_copies.py"},
+    "redis": {"intake/redis_list.py", "workers/news/redis_link.py", "operations/redis_copies.py"},
     "requests": {"esp/http.py"},
     "urllib3": {"esp/http.py"},
     "jinja2": {"render"},
@@ -39,7 +39,7 @@ HOMES = {
     "email_validator": {"mail", "config/kinds.py"},
     "botocore": {"esp/sigv4.py"},
     "dkim": {"esp/dkim_key.py"},
-    "dns": {"workers/exchangers.py"},
+    "dns": {"workers/keeping/exchangers.py"},
     "smtplib": {"esp/smtp_client.py"},
     "aiohttp": set(),
     "fakeredis": set(),

@@ -1,1 +1,1 @@
-"""The processes: each file named after a role is one kind of process; the other files are what all of them share."""
+"""The processes: each file named after a role is one kind of process; the packages hold what the roles are made of."""

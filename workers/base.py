@@ -20,9 +20,9 @@ from setproctitle import setproctitle
 
 import telemetry.log
 from mail.errors import Fenced
-from workers.heartbeat import Cell
-from workers.shared import Shared
-from workers.signals import Flags
+from workers.supervising.heartbeat import Cell
+from workers.supervising.shared import Shared
+from workers.supervising.signals import Flags
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from db.connection import Database
 from db.payloads import Vault
-from workers.publisher import Publisher
-from workers.redis_link import RedisLink
-from workers.status_board import StatusBoard
+from workers.news.publisher import Publisher
+from workers.news.redis_link import RedisLink
+from workers.news.status_board import StatusBoard
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -19,23 +19,23 @@ from mail.job import Lane
 from mail.outcome import FAILOVER_VERDICTS, Blame, Outcome, Verdict
 from mail.record import Record
 from telemetry import metrics
-from workers.admission import settle_repeats
 from workers.base import RoleContext
-from workers.bookkeeping import Bookkeeper
-from workers.composing import Composer
-from workers.dispatch import Dispatcher
-from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints
-from workers.flight_log import FlightLog
-from workers.judgement import RetryPolicy
-from workers.lag_gauge import LagGauge
-from workers.lane_watch import LaneWatch
-from workers.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
-from workers.patience import Patience
-from workers.quarantine import Quarantine
-from workers.reception import Reception
-from workers.sending import Departure, Sender
-from workers.status_board import StatusBoard
+from workers.flight.flight_log import FlightLog
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.admission import settle_repeats
+from workers.steps.bookkeeping import Bookkeeper
+from workers.steps.composing import Composer
+from workers.steps.dispatch import Dispatcher
+from workers.steps.judgement import RetryPolicy
+from workers.steps.lag_gauge import LagGauge
+from workers.steps.lane_watch import LaneWatch
+from workers.steps.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
+from workers.steps.reception import Reception
+from workers.steps.sending import Departure, Sender
 
 log = telemetry.log.get("workers.delivery")
 T = TypeVar("T")

@@ -31,31 +31,32 @@ from routing.breaker import open_breakers
 from routing.router import Mode, Router
 from routing.snapshot import SnapshotReader
 from telemetry import metrics
-from workers import failpoints, flight_log, settlement, slot_lock
-from workers.admission import allowlist
+from workers import failpoints
 from workers.base import RoleContext
-from workers.bookkeeping import Bookkeeper, Topics
-from workers.composing import Composer
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link, open_vault
 from workers.delivery import Delivery, Tools
-from workers.dispatch import Dispatcher
-from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints, Incarnation
-from workers.flight_log import FlightLog
-from workers.judgement import RetryPolicy
-from workers.lag_gauge import LagGauge
-from workers.lane_watch import LaneWatch
-from workers.lane_window import open_window
-from workers.mailbox_providers import MailboxProviders
-from workers.patience import Patience
-from workers.quarantine import Quarantine
-from workers.reception import House, Reception
-from workers.sending import Sender
-from workers.shared import Permit
-from workers.shelf import Shelf
-from workers.status_board import StatusBoard
-from workers.store_clock import StoreClock
-from workers.template_cache import TemplateCache
+from workers.flight import flight_log, settlement, slot_lock
+from workers.flight.flight_log import FlightLog
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.admission import allowlist
+from workers.steps.bookkeeping import Bookkeeper, Topics
+from workers.steps.composing import Composer
+from workers.steps.dispatch import Dispatcher
+from workers.steps.judgement import RetryPolicy
+from workers.steps.lag_gauge import LagGauge
+from workers.steps.lane_watch import LaneWatch
+from workers.steps.lane_window import open_window
+from workers.steps.mailbox_providers import MailboxProviders
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
+from workers.steps.reception import House, Reception
+from workers.steps.sending import Sender
+from workers.steps.shelf import Shelf
+from workers.steps.store_clock import StoreClock
+from workers.steps.template_cache import TemplateCache
+from workers.supervising.shared import Permit
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -19,10 +19,10 @@ from telemetry import log as logs
 from telemetry import metric_files
 from telemetry.health import Check, Health, Prober
 from telemetry.scrape import CONTENT_TYPE, GaugeSample, Scraper
-from workers import exporter_page, ledger_gauges
 from workers.connections import open_database
-from workers.exporter_http import Page, PageServer, not_found
-from workers.heartbeat import Beat
+from workers.pages import exporter_page, ledger_gauges
+from workers.pages.exporter_http import Page, PageServer, not_found
+from workers.supervising.heartbeat import Beat
 
 if TYPE_CHECKING:
     from workers.base import RoleContext

@@ -14,17 +14,17 @@ from db.outbox import Posting
 from intake.redis_list import RedisList
 from mail.record import Record
 from telemetry import metrics
-from workers.admission import settle_repeats
 from workers.base import RoleContext
-from workers.bookkeeping import Bookkeeper
 from workers.delivery import portions
-from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints
-from workers.letter import REPEAT, STORED, Batch, Fate, Letter
-from workers.patience import Patience
-from workers.quarantine import Quarantine
-from workers.reception import Reception
-from workers.status_board import StatusBoard
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.admission import settle_repeats
+from workers.steps.bookkeeping import Bookkeeper
+from workers.steps.letter import REPEAT, STORED, Batch, Fate, Letter
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
+from workers.steps.reception import Reception
 
 ITEMS_MOST = 500
 IDLE_S = 0.1

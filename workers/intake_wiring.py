@@ -6,21 +6,22 @@ from contextlib import contextmanager
 from db.connection import Database
 from db.ledger import Slot
 from intake.redis_list import RedisList
-from workers import failpoints, flight_log
-from workers.admission import allowlist
+from workers import failpoints
 from workers.base import RoleContext
-from workers.bookkeeping import Bookkeeper, Topics
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link, open_vault
-from workers.event_desk import EventDesk
 from workers.failpoints import Incarnation
-from workers.flight_log import FlightLog
+from workers.flight import flight_log
+from workers.flight.flight_log import FlightLog
 from workers.intake import Intake, Tools
-from workers.patience import Patience
-from workers.quarantine import Quarantine, note_suspect
-from workers.reception import House, Reception
-from workers.shelf import Shelf
-from workers.status_board import StatusBoard
-from workers.store_clock import StoreClock
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.admission import allowlist
+from workers.steps.bookkeeping import Bookkeeper, Topics
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine, note_suspect
+from workers.steps.reception import House, Reception
+from workers.steps.shelf import Shelf
+from workers.steps.store_clock import StoreClock
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The keeper role: one per host. Renews the host's lease, settles what nobody else will, sweeps the outbox, keeps the tables in shape.
 
-It sends no mail. What becomes of uncertain emails is workers/doubt_keeper.py's.
+It sends no mail. What becomes of uncertain emails is workers/keeping/doubt_keeper.py's.
 """
 
 import os
@@ -15,12 +15,12 @@ from db import doubt, housekeeping, mailbox_domains, outbox, partitions, slots
 from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
-from workers import flight_log, settlement, slot_lock
 from workers.base import RoleContext
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
-from workers.exchangers import DOMAINS_MOST, Exchangers
-from workers.publisher import Publisher
-from workers.shared import HostLease
+from workers.flight import flight_log, settlement, slot_lock
+from workers.keeping.exchangers import DOMAINS_MOST, Exchangers
+from workers.news.publisher import Publisher
+from workers.supervising.shared import HostLease
 
 if TYPE_CHECKING:
     from config.settings import Settings

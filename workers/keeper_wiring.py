@@ -9,8 +9,8 @@ from esp import base as esp_base
 from esp.exchange import open_exchange
 from workers import failpoints
 from workers.connections import host_name, open_board, open_redis_link
-from workers.doubt_keeper import ASKED_AT_ONCE, SEARCH_TIMEOUT_S, DoubtKeeper, Terms
-from workers.doubt_rules import Policies, Policy
+from workers.keeping.doubt_keeper import ASKED_AT_ONCE, SEARCH_TIMEOUT_S, DoubtKeeper, Terms
+from workers.keeping.doubt_rules import Policies, Policy
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -20,15 +20,15 @@ from intake.source import Source
 from mail.record import Record
 from telemetry import metrics
 from workers.base import RoleContext
-from workers.callbacks import Mailbag, Refusal, Sorter
 from workers.delivery import portions
-from workers.event_books import EventBooks, Findings
-from workers.event_desk import EventDesk
-from workers.lag_gauge import LagGauge
-from workers.postponed import Postponed
-from workers.quarantine import Quarantine
-from workers.recorder import Recorder
-from workers.status_board import StatusBoard
+from workers.feedback.callbacks import Mailbag, Refusal, Sorter
+from workers.feedback.event_books import EventBooks, Findings
+from workers.feedback.postponed import Postponed
+from workers.feedback.recorder import Recorder
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.lag_gauge import LagGauge
+from workers.steps.quarantine import Quarantine
 
 log = telemetry.log.get("workers.webhook")
 T = TypeVar("T")

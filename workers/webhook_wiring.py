@@ -14,21 +14,22 @@ from esp.base import Listener
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription
 from mail.account import Account
-from workers import failpoints, flight_log
+from workers import failpoints
 from workers.base import RoleContext
-from workers.bookkeeping import Topics
-from workers.callbacks import Sorter
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
-from workers.event_books import EventBooks
-from workers.event_desk import EventDesk
 from workers.failpoints import Incarnation
-from workers.flight_log import FlightLog
-from workers.lag_gauge import LagGauge
-from workers.patience import Patience
-from workers.postponed import Postponed
-from workers.quarantine import Quarantine, note_suspect
-from workers.recorder import Recorder
-from workers.status_board import StatusBoard
+from workers.feedback.callbacks import Sorter
+from workers.feedback.event_books import EventBooks
+from workers.feedback.postponed import Postponed
+from workers.feedback.recorder import Recorder
+from workers.flight import flight_log
+from workers.flight.flight_log import FlightLog
+from workers.news.event_desk import EventDesk
+from workers.news.status_board import StatusBoard
+from workers.steps.bookkeeping import Topics
+from workers.steps.lag_gauge import LagGauge
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine, note_suspect
 from workers.webhook import Tools, Webhook
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 -- What settles a doubt: when it is looked at, what it waits for, and what a policy has done already.
 
 ALTER TABLE uncertain_attempts
-    ADD COLUMN waits_for  text        NOT NULL DEFAULT 'grace', -- why nothing is decided, in one word (workers/doubt_rules.py)
+    ADD COLUMN waits_for  text        NOT NULL DEFAULT 'grace', -- why nothing is decided, in one word (workers/keeping/doubt_rules.py)
     ADD COLUMN awaited    timestamptz,                       -- up to when the account's events must be applied
     ADD COLUMN passed_at  timestamptz,                       -- when they were first seen to be
     ADD COLUMN check_at   timestamptz NOT NULL DEFAULT now();   -- when a keeper looks again; one that looks puts it off

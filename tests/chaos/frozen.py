@@ -19,7 +19,7 @@ from sandbox.world import World
 from tests.chaos.judge import Death
 from tests.chaos.killing import parent_of, read_death, wait_until_stopped
 from workers.connections import host_name
-from workers.settlement import flight_path
+from workers.flight.settlement import flight_path
 
 # one connection: most requests of a batch wait for their turn, opened
 SETTINGS = {"WORKER_NAME": "frozen-host", "ESP_CONNECTIONS": "1"}

@@ -15,7 +15,7 @@ SENT = frozenset({"sent", "deferred", "delivered", "opened", "clicked", "dropped
 # Far below the grace of 900 s: what certainly did not leave goes out again as soon as somebody has its bytes. In between lie
 # further deaths of its partition's owners, and sessions of workers that were taken away; 107 s on a machine with other work.
 SOON_S = 300.0
-# How the settlement words its doubts (workers/settlement.py); every other doubt is about an answer that a living worker got.
+# How the settlement words its doubts (workers/flight/settlement.py); every other doubt is about an answer that a living worker got.
 DOUBTS_OF_DEATHS = ("the worker died", "no flight log")
 
 

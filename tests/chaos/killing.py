@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sandbox.product import Product
 from tests.chaos.judge import Death
-from workers.flight_log import Stage, read_evidence
-from workers.settlement import flight_path
+from workers.flight.flight_log import Stage, read_evidence
+from workers.flight.settlement import flight_path
 
 STOP_LIMIT_S = 5.0
 

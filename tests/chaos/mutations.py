@@ -46,18 +46,20 @@ ANSWER = "            self._flight_log.answer(departure.handle, outcomes)\n"
 HOLD = "        ledger.hold_slot(cursor, self._slot, ids)\n"
 
 # Not here, because short runs meet them by chance only: a keeper that settles slots in use (tests/workers/test_missing_slots.py)
-# and a fence that does not look at the incarnation (tests/workers/test_bookkeeping.py).
+# and a fence that does not look at the incarnation (tests/workers/steps/test_bookkeeping.py).
 MUTATIONS: dict[str, tuple[Patch, ...]] = {
     "nothing": (),
-    "settlement removed": (Patch("workers/settlement.py", SETTLE, "conclusion = Conclusion([], [], [])"),),
-    "prepared is written after the opening transaction": (Patch("workers/dispatch.py", "return self.prepare(seated)", "return []"),),
+    "settlement removed": (Patch("workers/flight/settlement.py", SETTLE, "conclusion = Conclusion([], [], [])"),),
+    "prepared is written after the opening transaction": (Patch("workers/steps/dispatch.py", "return self.prepare(seated)", "return []"),),
     "leaving is marked after the send": (
-        Patch("workers/sending.py", MARK, ""),
-        Patch("workers/sending.py", ANSWER, "            self._flight_log.mark_leaving(departure.handle)\n" + ANSWER),
+        Patch("workers/steps/sending.py", MARK, ""),
+        Patch("workers/steps/sending.py", ANSWER, "            self._flight_log.mark_leaving(departure.handle)\n" + ANSWER),
     ),
-    "what was leaving is sent again": (Patch("workers/settlement.py", "elif flight.stage is Stage.LEAVING or (", "elif False or ("),),
+    "what was leaving is sent again": (
+        Patch("workers/flight/settlement.py", "elif flight.stage is Stage.LEAVING or (", "elif False or ("),
+    ),
     "answers in the log are not believed": (
-        Patch("workers/settlement.py", "elif outcome and outcome.verdict is Verdict.ACCEPTED:", "elif False and outcome:"),
+        Patch("workers/flight/settlement.py", "elif outcome and outcome.verdict is Verdict.ACCEPTED:", "elif False and outcome:"),
     ),
     "offsets are committed before the record": (
         Patch("workers/delivery.py", COMMIT, ""),
@@ -67,7 +69,7 @@ MUTATIONS: dict[str, tuple[Patch, ...]] = {
         Patch("workers/delivery.py", COMMIT, ""),
         Patch("workers/delivery.py", 'self._timed("exchange"', EARLY_COMMIT + 'self._timed("exchange"'),
     ),
-    "the fence lets go before the commit": (Patch("workers/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),),
+    "the fence lets go before the commit": (Patch("workers/steps/bookkeeping.py", HOLD, HOLD + "        cursor.connection.commit()\n"),),
 }
 
 CLAIM = "    ON CONFLICT (key) DO NOTHING\n    RETURNING id\n), made AS ("
@@ -85,14 +87,20 @@ AIMED: dict[str, tuple[tuple[Patch, ...], str]] = {
                 "\nRETURNING j.id\n\n-- name: insert_attempts",
             ),
         ),
-        "tests/workers/test_bookkeeping.py",
+        "tests/workers/steps/test_bookkeeping.py",
     ),
     "the lease check: not asked before a request leaves": (
-        (Patch("workers/sending.py", "if not self._may_send():", "if False and not self._may_send():"),),
+        (Patch("workers/steps/sending.py", "if not self._may_send():", "if False and not self._may_send():"),),
         "tests/workers/test_delivery.py",
     ),
     "the lease check: a new lease is as good as the old one": (
-        (Patch("workers/shared.py", "return self._lease.is_held() and self._lease.term == self._term", "return self._lease.is_held()"),),
+        (
+            Patch(
+                "workers/supervising/shared.py",
+                "return self._lease.is_held() and self._lease.term == self._term",
+                "return self._lease.is_held()",
+            ),
+        ),
         "tests/workers/test_delivery.py",
     ),
 }

@@ -15,7 +15,7 @@ from sandbox.product import Product
 from sandbox.world import World
 from tests.chaos.killing import KillLog, parent_of
 from tests.chaos.plan import Kind, Step
-from workers.settlement import flight_path
+from workers.flight.settlement import flight_path
 
 WITH_SUPERVISOR = "with-supervisor"
 GONE_LIMIT_S = 10.0

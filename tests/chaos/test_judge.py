@@ -5,7 +5,7 @@ import pytest
 from sandbox.traffic import Wanted
 from tests.chaos.judge import SOON_S, AttemptRow, Death, JobRow, Material, Rows, Taken, judge, judge_storm
 from tests.chaos.killing import KillLog
-from workers.flight_log import FlightLog
+from workers.flight.flight_log import FlightLog
 
 BOOT = "01a21255-d05d-7176-b66d-49d00aa13785"
 

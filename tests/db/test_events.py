@@ -9,7 +9,7 @@ from db import events, partitions, watermarks
 from db.connection import Database
 from mail.ids import new_id
 from tests.workers.event_world import EventWorld, arrival_of, event
-from workers.callbacks import Mailbag
+from workers.feedback.callbacks import Mailbag
 
 
 @pytest.fixture

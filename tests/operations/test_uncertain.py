@@ -11,7 +11,7 @@ from operations.uncertain import ADVICE
 from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from tests.workers.loop_world import Loop
-from workers.doubt_rules import Wait
+from workers.keeping.doubt_rules import Wait
 
 
 @pytest.fixture

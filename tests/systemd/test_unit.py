@@ -8,10 +8,10 @@ import pytest
 
 from config.settings import load_settings
 from supervisor import BOOT_CHECK_LIMIT_S
-from workers.announcer import EVERY_S
 from workers.base import EXIT_BAD_SETTINGS
-from workers.member import QUIT_GRACE_S
-from workers.supervision import TURN_S
+from workers.supervising.announcer import EVERY_S
+from workers.supervising.member import QUIT_GRACE_S
+from workers.supervising.supervision import TURN_S
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "email-worker.service"

@@ -12,11 +12,11 @@ from mail.outcome import NoReply, Reply, Request
 from tests.workers.event_world import Sent, arrival_of, event
 from tests.workers.ledger_world import TOPICS, job_bytes
 from tests.workers.loop_world import Loop
-from workers.callbacks import Mailbag
-from workers.doubt_keeper import DoubtKeeper, Terms
-from workers.doubt_rules import Policies
-from workers.event_books import EventBooks
 from workers.failpoints import Failpoints
+from workers.feedback.callbacks import Mailbag
+from workers.feedback.event_books import EventBooks
+from workers.keeping.doubt_keeper import DoubtKeeper, Terms
+from workers.keeping.doubt_rules import Policies
 
 MARGIN_S, GRACE_S = 300.0, 900.0
 USUAL = Policies("resend", "hold", "hold")

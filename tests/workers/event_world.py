@@ -13,10 +13,10 @@ from mail.callback import Callback
 from mail.event import Event, EventType
 from mail.ids import job_key, new_id, time_of, tracking_id, wire_id
 from tests.workers.ledger_world import TOPICS, Ledger
-from workers import event_rules
-from workers.callbacks import Mailbag
-from workers.event_books import EventBooks
-from workers.event_rules import Arrival
+from workers.feedback import event_rules
+from workers.feedback.callbacks import Mailbag
+from workers.feedback.event_books import EventBooks
+from workers.feedback.event_rules import Arrival
 
 SENT_MS = 1_790_000_000_000
 SENT_AT = datetime.fromtimestamp(SENT_MS / 1000, UTC)

@@ -9,15 +9,15 @@ from mail.limits import DecodeLimits
 from tests.workers.ledger_world import BOOT, Ledger
 from tests.workers.loop_world import Desk
 from workers.failpoints import Failpoints
-from workers.flight_log import FlightLog
+from workers.flight.flight_log import FlightLog
 from workers.intake import Intake, Tools
-from workers.patience import Patience
-from workers.quarantine import Quarantine
-from workers.reception import House, Reception
-from workers.redis_link import RedisLink
-from workers.shelf import Shelf
-from workers.status_board import StatusBoard
-from workers.store_clock import StoreClock
+from workers.news.redis_link import RedisLink
+from workers.news.status_board import StatusBoard
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
+from workers.steps.reception import House, Reception
+from workers.steps.shelf import Shelf
+from workers.steps.store_clock import StoreClock
 
 LANES = ["high", "normal", "bulk"]
 

@@ -14,9 +14,9 @@ from mail.limits import DecodeLimits
 from mail.message import Address, Message
 from mail.outcome import Blame, Outcome, Verdict
 from mail.record import Record
-from workers.bookkeeping import Bookkeeper, Topics
-from workers.judgement import RetryPolicy
-from workers.letter import Batch
+from workers.steps.bookkeeping import Bookkeeper, Topics
+from workers.steps.judgement import RetryPolicy
+from workers.steps.letter import Batch
 
 ACCOUNT = Account("postmark", 0, "http://127.0.0.1:1", {"server_token": "x"})
 BOOT = new_id()

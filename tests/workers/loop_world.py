@@ -14,22 +14,22 @@ from render.renderer import Renderer
 from routing.router import Router
 from routing.snapshot import SIZE_BYTES, SnapshotReader
 from tests.workers.ledger_world import BOOT, TOPICS, Ledger, record_of
-from workers import settlement
-from workers.composing import Composer
 from workers.delivery import Delivery, Tools
-from workers.dispatch import Dispatcher
 from workers.failpoints import Failpoints
-from workers.flight_log import FlightLog
-from workers.judgement import RetryPolicy
-from workers.lane_watch import LaneWatch
-from workers.lane_window import open_window
-from workers.patience import Patience
-from workers.quarantine import Quarantine
-from workers.reception import House, Reception
-from workers.sending import Sender
-from workers.shared import HostLease, Permit, Shared
-from workers.shelf import Shelf
-from workers.store_clock import StoreClock
+from workers.flight import settlement
+from workers.flight.flight_log import FlightLog
+from workers.steps.composing import Composer
+from workers.steps.dispatch import Dispatcher
+from workers.steps.judgement import RetryPolicy
+from workers.steps.lane_watch import LaneWatch
+from workers.steps.lane_window import open_window
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
+from workers.steps.reception import House, Reception
+from workers.steps.sending import Sender
+from workers.steps.shelf import Shelf
+from workers.steps.store_clock import StoreClock
+from workers.supervising.shared import HostLease, Permit, Shared
 
 
 class Source:

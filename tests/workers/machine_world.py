@@ -23,11 +23,11 @@ from tests.workers.event_world import arrival_of
 from tests.workers.intake_world import LANES, Office
 from tests.workers.ledger_world import BOOT, TOPICS, job_bytes, record_of
 from tests.workers.loop_world import Loop
-from workers import settlement
-from workers.callbacks import Mailbag
-from workers.event_books import EventBooks
+from workers.feedback.callbacks import Mailbag
+from workers.feedback.event_books import EventBooks
+from workers.flight import settlement
 from workers.intake import Intake
-from workers.status_board import StatusBoard
+from workers.news.status_board import StatusBoard
 
 POINTS = ("after-prepare", "after-open", "leaving", "answered", "before-record", "after-record")
 LOST = ("lost but taken", "lost and not taken", "taken, then death")

@@ -1,4 +1,4 @@
-"""What tests/workers/test_short_child.py plays in an interpreter of its own: `python -m tests.workers.short_child_scenes SCENE FOLDER`.
+"""What tests/workers/supervising/test_short_child.py plays in an interpreter of its own: `python -m tests.workers.short_child_scenes SCENE FOLDER`.
 
 An interpreter of its own, because the signals that a supervisor keeps blocked are sent to a whole process: under pytest they may
 land on a thread that another test left behind, and end the run. It prints what run_in_child returned, as its last line.
@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import telemetry.log
 from mail.errors import StoreUnavailable
-from workers.short_child import run_in_child
-from workers.signals import block_served
+from workers.supervising.short_child import run_in_child
+from workers.supervising.signals import block_served
 
 LONG_S = 60.0
 

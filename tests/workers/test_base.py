@@ -11,8 +11,8 @@ import pytest
 from tests.workers import toys
 from tests.workers.waiting import is_alive, wait_until
 from workers.base import EXIT_CRASH, EXIT_DONE, EXIT_FENCED, EXIT_ORPHANED, RoleContext, die_with, enter_role
-from workers.shared import Shared
-from workers.signals import SERVED, Flags
+from workers.supervising.shared import Shared
+from workers.supervising.signals import SERVED, Flags
 
 
 class Nursery:

@@ -13,7 +13,7 @@ from mail.errors import StoreUnavailable
 from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
-from workers.quarantine import DEATHS_MOST
+from workers.steps.quarantine import DEATHS_MOST
 
 
 @pytest.fixture

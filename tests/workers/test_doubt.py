@@ -12,9 +12,10 @@ from esp.http import Exchange
 from mail.outcome import NoReply, Reply, Request
 from tests.workers.doubt_world import MINUTE, SECOND, DoubtWorld, Reporting, Searchable, Silent
 from tests.workers.ledger_world import job_bytes
-from workers import doubt_keeper, ledger_gauges
-from workers.doubt_rules import Policies
 from workers.failpoints import Failpoints
+from workers.keeping import doubt_keeper
+from workers.keeping.doubt_rules import Policies
+from workers.pages import ledger_gauges
 
 HOUR = 60
 

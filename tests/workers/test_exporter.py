@@ -21,7 +21,7 @@ from telemetry import metric_files, metrics
 from telemetry.scrape import GaugeSample
 from workers import exporter as role
 from workers.exporter import CachedGauges, Exporter, check_supervisor, check_workers, worker_gauges
-from workers.heartbeat import SIZE_BYTES, Beat, Heartbeats
+from workers.supervising.heartbeat import SIZE_BYTES, Beat, Heartbeats
 
 WELL = Beat("delivery", 0, 41, 1, "polling", beat_ns=100, deadline_ns=1_000, batches=5, messages=9, restarts=2, crashes=0)
 

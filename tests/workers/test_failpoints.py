@@ -9,7 +9,7 @@ import pytest
 
 from workers import failpoints
 from workers.failpoints import Incarnation
-from workers.flight_log import FlightLog, Stage, read_evidence
+from workers.flight.flight_log import FlightLog, Stage, read_evidence
 
 BOOT = "01a21255-d05d-7176-b66d-49d00aa13785"
 FIRST, SECOND = "01a21255-d05d-7176-b66d-49d00aa13701", "01a21255-d05d-7176-b66d-49d00aa13702"

@@ -13,8 +13,8 @@ from sandbox.redis import Redis
 from tests.workers.intake_world import Office
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from workers.intake import Intake
-from workers.letter import Fate
-from workers.quarantine import DEATHS_MOST
+from workers.steps.letter import Fate
+from workers.steps.quarantine import DEATHS_MOST
 
 
 @pytest.fixture(scope="module")

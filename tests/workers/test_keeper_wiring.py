@@ -3,10 +3,10 @@
 from config.settings import load_settings
 from esp import base
 from esp.base import Finder, Listener
-from workers.doubt_keeper import ASKING_S, SEARCH_TIMEOUT_S
-from workers.doubt_rules import Policies
 from workers.keeper import LEASE_S
 from workers.keeper_wiring import open_doubt_keeper, terms_of
+from workers.keeping.doubt_keeper import ASKING_S, SEARCH_TIMEOUT_S
+from workers.keeping.doubt_rules import Policies
 
 ENVIRONMENT = {
     "ENVIRONMENT": "development",

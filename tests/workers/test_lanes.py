@@ -7,8 +7,8 @@ from mail.account import Account
 from mail.record import Record
 from tests.workers.ledger_world import job_bytes, record_of
 from tests.workers.loop_world import Loop
-from workers import lane_watch
-from workers.lane_window import SIZE
+from workers.steps import lane_watch
+from workers.steps.lane_window import SIZE
 
 HALF_AND_ONE = SIZE // 2 + 1
 STOPPED = "a lane is stopped: it fails through our own fault, and nothing of it is given up meanwhile"

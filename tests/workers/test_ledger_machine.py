@@ -16,8 +16,8 @@ from config.settings import load_settings
 from mail.outcome import Verdict
 from tests.operations.console import Console
 from tests.workers.machine_world import ANSWERS, POINTS, MachineWorld
-from workers.flight_log import Stage, read_evidence
-from workers.settlement import flight_path
+from workers.flight.flight_log import Stage, read_evidence
+from workers.flight.settlement import flight_path
 
 IS_LONG = "LEDGER_EXAMPLES" in os.environ  # at random, and what fails is made short; else always the same
 EXAMPLES, STEPS = int(os.environ.get("LEDGER_EXAMPLES", "50")), int(os.environ.get("LEDGER_STEPS", "30"))

@@ -14,10 +14,10 @@ import pytest
 from db import mailbox_domains
 from db.mailbox_domains import Found
 from tests.workers.event_world import EventWorld
-from workers import exchangers
-from workers.exchangers import KNOWN_FOR_S, UNANSWERED_FOR_S, Exchangers
 from workers.keeper import Keeper
-from workers.mailbox_providers import REFRESH_S, MailboxProviders
+from workers.keeping import exchangers
+from workers.keeping.exchangers import KNOWN_FOR_S, UNANSWERED_FOR_S, Exchangers
+from workers.steps.mailbox_providers import REFRESH_S, MailboxProviders
 
 NOW_MS = int(time.time() * 1000)
 

@@ -8,9 +8,9 @@ import pytest
 
 from db import slots
 from tests.workers.ledger_world import Ledger, job_bytes, letters_of, record_of
-from workers import flight_log, settlement
 from workers.connections import host_name
-from workers.flight_log import FlightLog
+from workers.flight import flight_log, settlement
+from workers.flight.flight_log import FlightLog
 from workers.keeper import Keeper
 
 
@@ -28,7 +28,7 @@ def settings(tmp_path):
 
 def start_worker(state_dir, slot):
     """A process that holds the slot until it is killed."""
-    from workers import slot_lock
+    from workers.flight import slot_lock
 
     readable, writable = os.pipe()
     pid = os.fork()

@@ -6,7 +6,7 @@ from mail.account import Account
 from mail.outcome import Blame, Outcome, Reply, Request, Verdict
 from tests.esp.messages import message
 from workers.failpoints import Failpoints
-from workers.sending import Sender
+from workers.steps.sending import Sender
 
 ACCOUNT = Account("pigeon", 0, "http://127.0.0.1:9", {})
 

@@ -13,7 +13,7 @@ from mail.errors import StoreUnavailable
 from sandbox.postgres import Postgres
 from tests.workers.ledger_world import BOOT, TOPICS, job_bytes
 from tests.workers.loop_world import Loop
-from workers import settlement
+from workers.flight import settlement
 
 STAGES = ("suspects", "admit", "open", "record")
 

@@ -17,8 +17,8 @@ from operations import uncertain
 from sandbox.redis import Redis
 from tests.workers.ledger_world import BOOT
 from tests.workers.truth_world import AFTER_SENDING, OWNERS, UNSENT, WAITING, Case, Impossible, TruthWorld, word_for
-from workers import shelf
-from workers.quarantine import DEATHS_MOST
+from workers.steps import shelf
+from workers.steps.quarantine import DEATHS_MOST
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "truth-table.md"
 ARRIVALS = ("Kafka", "due row", "Redis", "replay", "cancel")

@@ -9,7 +9,8 @@ from mail.errors import BadCallback, StoreUnavailable
 from telemetry import metrics
 from tests.workers.event_world import ListeningEsp, event
 from tests.workers.webhook_loop import WebhookLoop
-from workers import ledger_gauges, webhook
+from workers import webhook
+from workers.pages import ledger_gauges
 from workers.roles import ROLES
 
 ACCOUNT = Account("sendgrid", 0, "http://127.0.0.1:1", {})

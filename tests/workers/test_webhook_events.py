@@ -6,8 +6,8 @@ import pytest
 
 from tests.workers.event_world import SENT_AT, event
 from tests.workers.ledger_world import BOOT, job_bytes, letters_of, record_of
-from workers import settlement
-from workers.event_books import EventBooks
+from workers.feedback.event_books import EventBooks
+from workers.flight import settlement
 
 # -- one attempt -------------------------------------------------------------------------------------------------------
 

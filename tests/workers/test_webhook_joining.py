@@ -11,8 +11,8 @@ from mail.ids import new_id
 from mail.outcome import Verdict
 from tests.workers.event_world import SENT_AT, SENT_MS, arrival_of, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
-from workers.callbacks import Mailbag
-from workers.event_books import EventBooks
+from workers.feedback.callbacks import Mailbag
+from workers.feedback.event_books import EventBooks
 
 
 def age(world, seconds):

@@ -21,7 +21,7 @@ from sandbox.fakes import callbacks
 from sandbox.fakes.callbacks import Happening, Kind
 from tests.workers.event_world import SENT_AT, arrival_of, event
 from tests.workers.genuine import ESPS, STANZAS, examples_of
-from workers.callbacks import Mailbag
+from workers.feedback.callbacks import Mailbag
 
 SHORT, ORDERS = 5, 200
 ANSWERS = ["accepted", "open", "unknown", "throttled"]

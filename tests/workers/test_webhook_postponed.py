@@ -6,7 +6,7 @@ import pytest
 from mail.account import Account
 from tests.workers.event_world import ListeningEsp, event
 from tests.workers.webhook_loop import WebhookLoop
-from workers import postponed
+from workers.feedback import postponed
 from workers.webhook import RECORDS_MOST
 
 ACCOUNTS = [Account("sendgrid", 0, "http://127.0.0.1:1", {}), Account("postmark", 0, "http://127.0.0.1:1", {})]

@@ -12,9 +12,9 @@ from db import slots
 from mail.account import Account
 from tests.workers.event_world import ListeningEsp, event
 from tests.workers.webhook_loop import WebhookLoop
-from workers import flight_log
-from workers.flight_log import FlightLog, read_evidence
-from workers.quarantine import DEATHS_MOST, note_suspect
+from workers.flight import flight_log
+from workers.flight.flight_log import FlightLog, read_evidence
+from workers.steps.quarantine import DEATHS_MOST, note_suspect
 
 ACCOUNT = Account("sendgrid", 0, "http://127.0.0.1:1", {})
 BOOT_ID = flight_log.boot_id()

@@ -171,7 +171,7 @@ def test_two_workers_that_see_half_of_an_incident_each_agree(world):
 
     from db.connection import Database
     from tests.workers.event_world import arrival_of
-    from workers.callbacks import Mailbag
+    from workers.feedback.callbacks import Mailbag
 
     bounces = refuse(world, MASS)
     delivered = event("delivered", world.send("good@a.test"), after_s=5)

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import telemetry.log
 from mail.errors import BadSettings, SettingProblem
 from telemetry.sd_notify import forget, from_environment
-from workers.announcer import Announcer
 from workers.roles import Role
-from workers.shared import Shared
-from workers.signals import block_served
-from workers.state_files import take_lock
-from workers.supervision import Supervisor, Surroundings
+from workers.supervising.announcer import Announcer
+from workers.supervising.shared import Shared
+from workers.supervising.signals import block_served
+from workers.supervising.state_files import take_lock
+from workers.supervising.supervision import Supervisor, Surroundings
 
 
 def load(state_dir: Path) -> SimpleNamespace:

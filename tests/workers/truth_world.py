@@ -22,11 +22,11 @@ from tests.workers.event_world import arrival_of
 from tests.workers.intake_world import LANES, Office
 from tests.workers.ledger_world import BOOT, TOPICS, job_bytes, letters_of, record_of
 from tests.workers.loop_world import Loop
-from workers import settlement
-from workers.callbacks import Mailbag
-from workers.event_books import EventBooks
-from workers.flight_log import FlightLog
-from workers.letter import EXPIRED, Fate, dead
+from workers.feedback.callbacks import Mailbag
+from workers.feedback.event_books import EventBooks
+from workers.flight import settlement
+from workers.flight.flight_log import FlightLog
+from workers.steps.letter import EXPIRED, Fate, dead
 
 WAITING = ("pending", "pending without bytes", "scheduled", "retrying")
 AFTER_SENDING = ("sent", "deferred", "delivered", "dropped", "bounced", "opened", "clicked", "unsubscribed", "complained")

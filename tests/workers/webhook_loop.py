@@ -5,14 +5,14 @@ import json
 
 from mail.record import Record
 from tests.workers.loop_world import Source
-from workers.callbacks import Sorter
-from workers.event_desk import EventDesk
 from workers.failpoints import Failpoints
-from workers.lag_gauge import LagGauge
-from workers.patience import Patience
-from workers.postponed import Postponed
-from workers.quarantine import Quarantine
-from workers.recorder import Recorder
+from workers.feedback.callbacks import Sorter
+from workers.feedback.postponed import Postponed
+from workers.feedback.recorder import Recorder
+from workers.news.event_desk import EventDesk
+from workers.steps.lag_gauge import LagGauge
+from workers.steps.patience import Patience
+from workers.steps.quarantine import Quarantine
 from workers.webhook import Tools, Webhook
 
 _offsets = itertools.count()

@@ -16,7 +16,7 @@ from sandbox.fakes.ledger import read_ledger
 from sandbox.product import Product
 from sandbox.world import World
 from tests.world.town import KAFKA
-from workers.doubt_keeper import FOUND
+from workers.keeping.doubt_keeper import FOUND
 
 pytestmark = [pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
 EMAILS, SEED, LIMIT_S = 120, 5, 90.0

@@ -28,8 +28,8 @@ from sandbox.product import Product
 from sandbox.world import World
 from tests.world.bad_templates import Stored
 from tests.world.records import MAX_JOB_BYTES, Json, Mail, spell, template_job
-from workers.bookkeeping import Bookkeeper, Topics
-from workers.letter import AGAIN, Batch
+from workers.steps.bookkeeping import Bookkeeper, Topics
+from workers.steps.letter import AGAIN, Batch
 
 KAFKA = os.environ.get("TEST_KAFKA", "mock")
 MARKER = "deadly-words"

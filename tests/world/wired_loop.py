@@ -25,7 +25,7 @@ from sandbox.children import Child, spawn_module, wait_until
 from sandbox.world import esp_settings
 from tests.workers.loop_world import Loop
 from workers.failpoints import Failpoints
-from workers.sending import Sender
+from workers.steps.sending import Sender
 
 CONNECTIONS, CONNECT_TIMEOUT_S, TIMEOUT_S = 8, 3.0, 20.0
 

@@ -1,0 +1,1 @@
+"""The steps of the webhook loop: what ESPs report about attempts."""

@@ -1,0 +1,1 @@
+"""What the keeper does beside the lease: doubts and mail exchangers."""

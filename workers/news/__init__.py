@@ -1,0 +1,1 @@
+"""What the world is told: events, dead letters, statuses."""

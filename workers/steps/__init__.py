@@ -1,0 +1,1 @@
+"""The steps of the delivery loop and what travels through them."""
