@@ -34,8 +34,8 @@ def put(world, days_ago):
     """A row of each table from that day."""
     at = NOW - timedelta(days=days_ago)
     id_ = new_id(int(at.timestamp() * 1000))
-    world.run(lambda c: c.execute("INSERT INTO email_jobs (id, job_id) VALUES (%s, 'j')", (id_,)))
-    world.run(lambda c: c.execute("INSERT INTO email_attempts (id, job_id, provider) VALUES (%s, %s, 'x')", (id_, id_)))
+    world.run(lambda c: c.execute("INSERT INTO email_jobs (id, job_id, status) VALUES (%s, 'j', 'sent')", (id_,)))
+    world.run(lambda c: c.execute("INSERT INTO email_attempts (id, job_id, provider, state) VALUES (%s, %s, 'x', 'accepted')", (id_, id_)))
     world.run(lambda c: c.execute("INSERT INTO email_tracking (id, event_type, occurred_at) VALUES (%s, 'opened', %s)", (id_, at)))
 
 

@@ -96,20 +96,19 @@ class WiredLoop(Loop):
         breakers: SharedBreakers | None = None,
     ):
         (found,) = load_settings(esp_settings({provider: fakes.urls[provider]}), None).accounts
-        self.provider, self.fakes, self.breakers = provider, fakes, breakers
+        self.provider, self.fakes = provider, fakes
         self.accounts = [msgspec.structs.replace(found, tenant=tenant) for tenant in tenants]
-        super().__init__(parameters, folder)
+        super().__init__(parameters, folder, breakers=breakers)
 
     def equip(self, providers: Sequence[str]) -> None:
         self.wire = Wire()
         self.esps = {self.provider: base.load(self.accounts[0])}
 
     def make_sender(self, points: Failpoints) -> Sender:
-        """With a breaker only where a test gives this loop one."""
-        note = self.breakers.note if self.breakers else lambda account, outcomes: None
-        is_failing = self.breakers.is_open if self.breakers else lambda account: False
+        """Holds back what waits at an open breaker, as a worker does."""
         esp = self.esps[self.provider]
-        return Sender(lambda a: esp, self.wire, self.flight_log, lambda: True, points, note, is_failing=is_failing)  # type: ignore[arg-type]
+        note, is_failing = self.note_answers, self.breakers.is_open
+        return Sender(lambda a: esp, self.wire, self.flight_log, self.permit.is_good, points, note, is_failing=is_failing)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         """Until nothing waits any more."""
