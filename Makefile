@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	"$$p" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test integration chaos faults lint format clean
+.PHONY: help demo up test thorough integration chaos faults lint format clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,10 @@ up: $(VENV)/installed ## the same world, kept up until Ctrl-C
 	@$(LEASHED) -m sandbox.up $(ARGS)
 
 test: $(VENV)/installed ## quick tests, no server needed
-	@$(LEASHED) -m pytest -q -n 3 --dist loadfile -m "not integration and not chaos"
+	@$(LEASHED) -m pytest -q -n 4 --dist loadfile -m "not integration and not chaos and not thorough"
+
+thorough: $(VENV)/installed ## tests that need no server either, but take their time
+	@$(LEASHED) -m pytest -q -n 3 --dist loadfile -m "thorough and not integration"
 
 integration: $(VENV)/installed ## tests against real servers (Apache Kafka needs java and mvn)
 	@$(LEASHED) -m pytest -q -m "integration and not chaos"
@@ -31,7 +34,7 @@ chaos: $(VENV)/installed ## kill everything and count what was lost or doubled; 
 	@CHAOS_JOBS=$(N) CHAOS_SEEDS=$(SEEDS) $(LEASHED) -m pytest -q -s -m chaos
 
 faults: $(VENV)/installed ## every fault at every ESP, 2,000 mails each, and a table
-	@FAULT_MAILS=2000 $(RUN) -m pytest -q -s tests/world/test_faults.py
+	@export FAULT_MAILS=2000; $(LEASHED) -m pytest -q -s tests/world/test_faults.py
 
 lint: $(VENV)/installed ## style and types
 	@$(RUN) -m ruff check .

@@ -176,7 +176,7 @@ def test_a_stopped_child_is_killed_after_the_abort(site):
 def test_term_drains_and_exits_0(site):
     process = site.start(roles={"steady": 2, "idle": 1})
     process.terminate()
-    assert process.wait(timeout=5) == 0
+    assert process.wait(timeout=20) == 0
     assert "drained" in site.notes("steady-0")[-1]
     assert "STOPPING=1" in "\n".join(site.hear())
     assert not (site.folder / "supervisor.json").exists()
@@ -368,7 +368,7 @@ def test_the_whole_program_starts_serves_and_ends(tmp_path):
         assert "another supervisor" in refused.stderr
         assert (state_dir / "metrics").is_dir()
         process.terminate()
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=20) == 0
     finally:
         process.kill()
         process.wait()

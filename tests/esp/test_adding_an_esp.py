@@ -29,6 +29,8 @@ from mail.event import Event
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-an-esp.md").read_text()
 NEEDED = ("config", "db", "esp", "intake", "mail", "operations", "render", "routing", "sandbox", "telemetry", "tests", "workers")

@@ -9,6 +9,8 @@ from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def loop(database, tmp_path):

@@ -14,6 +14,8 @@ from tests.esp.test_contract import STANZAS
 from tests.esp.test_round_trip import serving
 from tests.operations.console import Console
 
+pytestmark = pytest.mark.thorough
+
 SETTING_OF = {name: next(c["setting"] for c in stanza["credentials"].values() if c["required"]) for name, stanza in STANZAS.items()}
 
 

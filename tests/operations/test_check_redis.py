@@ -6,6 +6,8 @@ import redis
 from sandbox.redis import Redis
 from tests.operations.console import Console
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def console(database, tmp_path):

@@ -9,6 +9,8 @@ from db.connection import Database
 from mail.ids import new_id
 from tests.operations.console import Console
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def store(database):

@@ -15,6 +15,8 @@ from tests.operations.console import Console
 from tests.workers.event_world import EventWorld, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def world(database):

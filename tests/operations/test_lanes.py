@@ -6,6 +6,8 @@ from db import lanes
 from tests.operations.console import Console
 from tests.workers.ledger_world import Ledger
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def ledger(database):

@@ -15,6 +15,8 @@ from operations import provider_probes as probes
 from operations import providers
 from tests.operations.console import Console
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 STANZAS = tomllib.loads((ROOT / "config" / "esps.toml").read_text())
 

@@ -13,6 +13,8 @@ from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from tests.workers.loop_world import Loop
 from workers.keeping.doubt_rules import Wait
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def loop(database, tmp_path):

@@ -12,6 +12,8 @@ from routing.breaker import SIZE_BYTES, SharedBreakers
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
 
+pytestmark = pytest.mark.thorough
+
 STEP_S = 5
 OUTAGE_S = 15 * 60
 _PASS = """

@@ -19,6 +19,8 @@ from tests.workers.machine_world import ANSWERS, POINTS, MachineWorld
 from workers.flight.flight_log import Stage, read_evidence
 from workers.flight.settlement import flight_path
 
+pytestmark = pytest.mark.thorough
+
 IS_LONG = "LEDGER_EXAMPLES" in os.environ  # at random, and what fails is made short; else always the same
 EXAMPLES, STEPS = int(os.environ.get("LEDGER_EXAMPLES", "50")), int(os.environ.get("LEDGER_STEPS", "30"))
 JOBS = st.sampled_from(["first", "first", "second", "second", "third", "fourth", "fifth", "later", "old", "other"])

@@ -15,6 +15,8 @@ from tests.workers.ledger_world import BOOT, TOPICS, job_bytes
 from tests.workers.loop_world import Loop
 from workers.flight import settlement
 
+pytestmark = pytest.mark.thorough
+
 STAGES = ("suspects", "admit", "open", "record")
 
 

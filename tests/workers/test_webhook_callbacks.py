@@ -252,6 +252,7 @@ def changed(dice, document, odd):
     return json.dumps(document).encode()
 
 
+@pytest.mark.thorough
 def test_ten_thousand_malformed_bodies_kill_nobody_and_each_is_a_dead_letter_or_counted(world):
     dice = random.Random(2026)
     accounts = [account_of(provider) for provider in ESPS]

@@ -23,6 +23,8 @@ from tests.workers.event_world import SENT_AT, arrival_of, event
 from tests.workers.genuine import ESPS, STANZAS, examples_of
 from workers.feedback.callbacks import Mailbag
 
+pytestmark = pytest.mark.thorough
+
 SHORT, ORDERS = 5, 200
 ANSWERS = ["accepted", "open", "unknown", "throttled"]
 

@@ -10,6 +10,8 @@ from db.suppressions import MASS
 from tests.workers.event_world import SENT_MS, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
+pytestmark = pytest.mark.thorough
+
 
 def reasons(world, address="ann@a.test"):
     return [reason for _, reason, _ in world.suppressed(address)]

@@ -206,6 +206,7 @@ def test_a_mail_whose_text_contains_another_mails_tag_arrives_unchanged(town: To
 
 
 @pytest.mark.usefixtures("fates")
+@pytest.mark.thorough
 def test_a_record_that_kills_its_worker_is_set_aside_at_the_third_death(town: Town) -> None:
     before = town.processes()
     value = spell(template_job("killer", data={"words": MARKER}))
@@ -238,6 +239,7 @@ def test_a_due_row_that_kills_its_worker_is_set_aside_at_the_third_death(town: T
 
 
 @pytest.mark.usefixtures("fates")
+@pytest.mark.thorough
 def test_a_callback_that_kills_its_reader_is_set_aside_at_the_third_death(town: Town) -> None:
     before = town.processes()
     value = json.dumps({"headers": {}, "body": json.dumps([{"event": "open", "words": MARKER}])}).encode()

@@ -18,7 +18,7 @@ from sandbox.world import World
 from tests.world.town import KAFKA
 from workers.keeping.doubt_keeper import FOUND
 
-pytestmark = [pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
+pytestmark = [pytest.mark.thorough, pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
 EMAILS, SEED, LIMIT_S = 120, 5, 90.0
 SILENCES = {"reset_after": 0.2, "reset_before": 0.2}
 ESPS = {"postmark": "search", "sparkpost": "search", "sendgrid": "no search"}

@@ -18,7 +18,7 @@ from tests.world.wired_loop import Fakes, WiredLoop, running_fakes
 
 ROUNDS = max(1, math.ceil(int(os.environ.get("FAULT_MAILS", "0")) / EMAILS_A_ROUND))
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.thorough, pytest.mark.world, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from sandbox.product import Product
 from sandbox.world import World
 from tests.world.town import KAFKA
 
-pytestmark = [pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
+pytestmark = [pytest.mark.thorough, pytest.mark.world, *([pytest.mark.integration] if KAFKA != "mock" else [])]
 EMAILS = 400
 LIMIT_S = 60.0
 SEED, SPEED = 3, 5_000_000.0

@@ -27,7 +27,7 @@ from sandbox.kafka_mock import KafkaMock
 from sandbox.product import Product
 from sandbox.world import JOB_TOPICS, World
 
-pytestmark = [pytest.mark.world, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.thorough, pytest.mark.world, pytest.mark.timeout(240)]
 
 LIMIT_S = 90.0
 AWAY_S = 6.0
