@@ -18,9 +18,6 @@ UNDER_WAY = frozenset({"sending", "uncertain"})
 # Without an unsubscribe: these reasons stop every mail to the address.
 _STOPS_ALL = frozenset({"hard-bounce", "complaint", "manual"})
 
-# What an unsubscribe stops; of one from before streams were noted nobody knows better.
-_HEEDED_STREAMS = frozenset({"marketing", ""})
-
 Suppressions = Mapping[str, list[Stop]]
 
 
@@ -83,8 +80,8 @@ def allowlist(entries: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _stops(stop: Stop, is_marketing: bool) -> bool:
-    """An unsubscribe stops marketing mail only, and only one that was made in marketing mail."""
-    return stop.reason in _STOPS_ALL or (is_marketing and stop.stream in _HEEDED_STREAMS)
+    """An unsubscribe, in whichever mail it was made, stops marketing mail and nothing else: receipts still come."""
+    return stop.reason in _STOPS_ALL or is_marketing
 
 
 def _id_reused(job: Job) -> Fate:
