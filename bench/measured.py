@@ -18,6 +18,7 @@ from workers import delivery_wiring
 from workers.base import RoleContext
 from workers.delivery import Delivery
 from workers.roles import ROLES, Role
+from workers.steps.letter import Letter
 
 HOLD_NAME = "hold"
 
@@ -92,10 +93,10 @@ def _attach(watch: Stopwatch, delivery: Delivery) -> None:
     """Call the loop's verbs through the stopwatch."""
     plain_timed, plain_deliver, source = delivery._timed, delivery.deliver, delivery._tools.source
 
-    def deliver(records: Sequence[Any]) -> int:
-        emails = plain_deliver(records)
-        watch.note_batch(emails)
-        return emails
+    def deliver(records: Sequence[Any]) -> list[Letter]:
+        letters = plain_deliver(records)
+        watch.note_batch(len(records))
+        return letters
 
     instance: Any = delivery
     instance._timed = lambda stage, work: plain_timed(stage, watch.timed(stage, work))
