@@ -45,7 +45,7 @@ MARK = "            self._flight_log.mark_leaving(by_request[id(request)].handle
 ANSWER = "            self._flight_log.answer(departure.handle, outcomes)\n"
 HOLD = "        ledger.hold_slot(cursor, self._slot, ids)\n"
 
-# Not here, because short runs meet them by chance only: a keeper that settles slots in use (tests/workers/test_missing_slots.py)
+# Not here, because short runs meet them by chance only: a keeper that settles slots in use (tests/workers/flight/test_missing_slots.py)
 # and a fence that does not look at the incarnation (tests/workers/steps/test_bookkeeping.py).
 MUTATIONS: dict[str, tuple[Patch, ...]] = {
     "nothing": (),

@@ -8,8 +8,8 @@ import pytest
 from esp import base as esp_base
 from mail.ids import new_id, wire_id
 from mail.outcome import NoReply
+from tests.workers.feedback.test_webhook_orders import listener_of
 from tests.workers.genuine import ESPS, NOW_S, STANZAS, account_of, examples_of, signer_of, value_of
-from tests.workers.test_webhook_orders import listener_of
 from tests.workers.webhook_loop import WebhookLoop, envelope
 
 TOPIC_ARN = "arn:aws:sns:eu-west-1:123456789012:feedback"
