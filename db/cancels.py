@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from db import ledger, payloads
+from db import identities, ledger, payloads
 from db.connection import Cursor, fetch
+from db.identities import Identity
 from db.ledger import NewJob, bounded
 from db.queries import sql
 from mail.ids import job_key, new_id
 from mail.job import Cancel
-from mail.published import Published, event_id
+from mail.published import Published
 
 WHY = "cancelled by its producer"
 
@@ -20,13 +21,8 @@ class Answer(NamedTuple):
     (under way, in doubt or dead: no further attempt will follow), or "too late"; `status` is where the job stands."""
 
     word: str
-    row_id: str
-    job_id: str
-    tenant: int
-    recipient: str
-    campaign_id: str
+    job: Identity
     status: str
-    generation: int
 
 
 def apply(cursor: Cursor, cancels: Sequence[Cancel]) -> list[Answer]:
@@ -38,7 +34,7 @@ def apply(cursor: Cursor, cancels: Sequence[Cancel]) -> list[Answer]:
     row_ids = sorted(row_id for row_id, _ in ledger.find_keys(cursor, list(claims)).values())
     bounds = bounded(row_ids)
     fetch(cursor, sql("lock_jobs"), bounds)
-    before = {identity.row_id: identity for identity in ledger.find_identities(cursor, row_ids)}
+    before = {identity.row_id: identity for identity in identities.find(cursor, row_ids)}
     ended = {row[0] for row in fetch(cursor, sql("cancel_jobs"), bounds | {"why": WHY})}
     cursor.execute(sql("ask_to_cancel"), bounds)
     payloads.delete(cursor, sorted(ended))
@@ -47,29 +43,14 @@ def apply(cursor: Cursor, cancels: Sequence[Cancel]) -> list[Answer]:
 
 def news(answers: Sequence[Answer], now: datetime) -> list[Published]:
     """One event for each job that ended by this."""
-    return [_tell(answer, now.isoformat()) for answer in answers if answer.word == "cancelled"]
+    return [identities.ending(a.job, "cancelled", "cancelled", now.isoformat()) for a in answers if a.word == "cancelled"]
 
 
-def _tell(answer: Answer, at: str) -> Published:
-    return Published(
-        event_id=event_id(answer.row_id, answer.generation, "cancelled"),
-        event="cancelled",
-        job_id=answer.job_id,
-        recipient=answer.recipient,
-        tenant=answer.tenant,
-        campaign_id=answer.campaign_id,
-        at=at,
-        reason="cancelled",
-    )
-
-
-def _answer(was: ledger.Identity, is_ended_now: bool) -> Answer:
+def _answer(was: Identity, is_ended_now: bool) -> Answer:
     if is_ended_now:
-        word, status = "cancelled", "cancelled"
-    else:
-        word = {"cancelled": "again", "sending": "noted", "uncertain": "noted", "dead": "noted"}.get(was.status, "too late")
-        status = was.status
-    return Answer(word, was.row_id, was.job_id, was.tenant, was.recipient, was.campaign_id, status, was.generation)
+        return Answer("cancelled", was, "cancelled")
+    word = {"cancelled": "again", "sending": "noted", "uncertain": "noted", "dead": "noted"}.get(was.status, "too late")
+    return Answer(word, was, was.status)
 
 
 def _claim(cancel: Cancel) -> NewJob:

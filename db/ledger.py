@@ -116,19 +116,6 @@ class Doubt(NamedTuple):
     reason: str
 
 
-class Identity(NamedTuple):
-    """What the world calls a row, and where it stands."""
-
-    row_id: str
-    job_id: str
-    tenant: int
-    recipient: str
-    campaign_id: str
-    status: str
-    generation: int
-    is_cancelled: bool
-
-
 def find_keys(cursor: Cursor, keys: Sequence[str]) -> dict[str, tuple[str, bytes]]:
     """The row id and the content hash behind each key that is known."""
     return {key: (row_id, bytes(content)) for key, row_id, content in fetch(cursor, sql("find_keys"), {"keys": uuid_array(keys)})}
@@ -140,11 +127,6 @@ def find_standings(cursor: Cursor, row_ids: Sequence[str]) -> dict[str, Standing
         return {}
     rows = fetch(cursor, sql("find_standings"), bounded(row_ids))
     return {row[0]: standing_of(row) for row in rows}
-
-
-def find_identities(cursor: Cursor, row_ids: Sequence[str]) -> list[Identity]:
-    """Who these rows are."""
-    return [Identity(*row) for row in fetch(cursor, sql("find_identities"), bounded(row_ids))] if row_ids else []
 
 
 def standing_of(row: Sequence[Any]) -> Standing:

@@ -36,7 +36,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         return 2
     wanted = [Cancel(arguments.tenant, id_) for id_ in dict.fromkeys(arguments.ids)]
     answers = open_database(settings, "cancel").run(lambda cursor: _cancel(cursor, wanted, settings.kafka_topic_email_events))
-    rows = [(a.job_id, a.word, a.status, _MEANING[a.word]) for a in answers]
+    rows = [(a.job.job_id, a.word, a.status, _MEANING[a.word]) for a in answers]
     print(screen.table(("job", "cancel", "status", "which means"), rows, widest=100))
     return 1 if any(a.word == "too late" for a in answers) else 0
 
@@ -44,6 +44,6 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 def _cancel(cursor: Cursor, wanted: Sequence[Cancel], topic: str) -> list[Answer]:
     answers = cancels.apply(cursor, wanted)
     outbox.insert(cursor, outbox.of_events(topic, cancels.news(answers, datetime.now(UTC))))
-    details = {"jobs": [a.job_id for a in answers], "tenant": wanted[0].tenant, "words": [a.word for a in answers]}
+    details = {"jobs": [a.job.job_id for a in answers], "tenant": wanted[0].tenant, "words": [a.word for a in answers]}
     replay.audit(cursor, getpass.getuser(), "cancel", f"{len(answers)} emails", details)
     return answers

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from config.settings import Settings
-from db import dead_letters, doubt, ledger, outbox, payloads, replay
+from db import dead_letters, doubt, identities, outbox, payloads, replay
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.doubt import Choice, Uncertain
@@ -138,7 +138,7 @@ def _set_aside(cursor: Cursor, abandoned: Sequence[Uncertain], vault: Vault, top
 
 def _tell(cursor: Cursor, decided: Sequence[Uncertain], event: str, why: str, topic: str) -> None:
     """Other programs hear of the end of a job, whoever decided it."""
-    names = {identity.row_id: identity for identity in ledger.find_identities(cursor, [u.row_id for u in decided])}
+    names = {identity.row_id: identity for identity in identities.find(cursor, [u.row_id for u in decided])}
     now = datetime.now(UTC).isoformat()
     told = [
         Published(

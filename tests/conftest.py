@@ -123,6 +123,24 @@ def redis_server(server_folder: Path) -> Iterator[Redis]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def own_redis(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[Redis]:
+    """A Redis for one file of tests, which may freeze and stop it."""
+    with Redis(server_folder / f"redis-{request.path.stem}") as server:
+        yield server
+
+
+@pytest.fixture
+def loop(database: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
+    """One delivery worker over a ledger of its own (tests/workers/loop_world.py)."""
+    from tests.workers.loop_world import Loop
+
+    world = Loop(database, tmp_path)
+    yield world
+    world.flight_log.close()
+    world.ledger.database.close()
+
+
 def refuse(reason: str) -> NoReturn:
     """Skip what needs a missing server; fail it in CI."""
     if os.environ.get("CI") == "true":

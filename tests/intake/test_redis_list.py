@@ -1,4 +1,4 @@
-"""The Redis list against a real server: no item is ever out of every list before it is acknowledged, whatever breaks in between."""
+"""The Redis list against a real own_redis: no item is ever out of every list before it is acknowledged, whatever breaks in between."""
 
 import socket
 import threading
@@ -27,15 +27,9 @@ class Clock:
         return self.now_s
 
 
-@pytest.fixture(scope="module")
-def server(server_folder: Path) -> Iterator[Redis]:
-    with Redis(server_folder / "redis-list") as running:
-        yield running
-
-
 @pytest.fixture
-def client(server: Redis) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(server.url) as made:
+def client(own_redis: Redis) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(own_redis.url) as made:
         made.flushdb()
         yield made
 
@@ -46,14 +40,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def taker(server: Redis, clock: Clock) -> Iterator[RedisList]:
-    made = RedisList(server.url, PLACE, "boot-1", clock)
+def taker(own_redis: Redis, clock: Clock) -> Iterator[RedisList]:
+    made = RedisList(own_redis.url, PLACE, "boot-1", clock)
     yield made
     made.close()
 
 
-def successor(server: Redis, clock: Clock, place: str = PLACE, incarnation: str = "boot-2") -> RedisList:
-    return RedisList(server.url, place, incarnation, clock)
+def successor(own_redis: Redis, clock: Clock, place: str = PLACE, incarnation: str = "boot-2") -> RedisList:
+    return RedisList(own_redis.url, place, incarnation, clock)
 
 
 def push(client: redis.Redis, count: int, first: int = 0) -> list[bytes]:
@@ -109,11 +103,11 @@ def test_a_record_says_where_it_came_from_and_has_the_same_name_when_it_comes_ag
 
 
 def test_the_successor_in_a_slot_gets_what_the_dead_had_in_hand_at_once_and_in_order(
-    taker: RedisList, client: redis.Redis, server: Redis, clock: Clock
+    taker: RedisList, client: redis.Redis, own_redis: Redis, clock: Clock
 ) -> None:
     values = push(client, 2 * PAGE + 30)
     taker.take(2 * PAGE + 7)
-    heir = successor(server, clock)
+    heir = successor(own_redis, clock)
     assert heir.give_back() == 2 * PAGE + 7
     assert client.lrange(QUEUE, 0, -1) == values
     assert values_of(heir.take(500)) == values
@@ -121,11 +115,11 @@ def test_the_successor_in_a_slot_gets_what_the_dead_had_in_hand_at_once_and_in_o
 
 
 def test_another_hosts_items_are_left_alone_while_it_is_seen_and_given_back_when_it_is_not(
-    taker: RedisList, client: redis.Redis, server: Redis, clock: Clock
+    taker: RedisList, client: redis.Redis, own_redis: Redis, clock: Clock
 ) -> None:
     values = push(client, 5)
     taker.take(3)
-    other = successor(server, clock, place="worker@elsewhere/intake-0")
+    other = successor(own_redis, clock, place="worker@elsewhere/intake-0")
     assert other.give_back() == 0
     # so long ago by Redis' own clock that it must be dead
     client.zincrby(TAKERS, -redis_list.DEAD_AFTER_S - 5, taker.name)
@@ -150,11 +144,11 @@ def test_one_who_stores_for_long_keeps_being_seen(taker: RedisList, client: redi
 
 
 def test_one_who_was_taken_for_dead_deletes_nothing_that_is_not_its_own(
-    taker: RedisList, client: redis.Redis, server: Redis, clock: Clock
+    taker: RedisList, client: redis.Redis, own_redis: Redis, clock: Clock
 ) -> None:
     values = push(client, 4)
     taker.take(4)
-    heir = successor(server, clock)
+    heir = successor(own_redis, clock)
     heir.give_back()
     assert values_of(heir.take(2)) == values[:2]
     taker.acknowledge()
@@ -162,11 +156,11 @@ def test_one_who_was_taken_for_dead_deletes_nothing_that_is_not_its_own(
     heir.close()
 
 
-def test_the_dead_are_forgotten_when_their_hands_are_empty_and_not_before(client: redis.Redis, server: Redis, clock: Clock) -> None:
+def test_the_dead_are_forgotten_when_their_hands_are_empty_and_not_before(client: redis.Redis, own_redis: Redis, clock: Clock) -> None:
     now_s = client.time()[0]
     client.zadd(TAKERS, {"gone/x.0": now_s - FORGET_AFTER_S - 5, "full/x.0": now_s - FORGET_AFTER_S - 5, "late/x.0": now_s - 60})
     client.rpush(IN_HAND + "full/x.0", b"item")
-    heir = successor(server, clock)
+    heir = successor(own_redis, clock)
     assert heir.give_back() == 1
     names = client.zrange(TAKERS, 0, -1)
     assert b"gone/x.0" not in names
@@ -181,14 +175,14 @@ def test_a_redis_that_is_away_is_an_empty_list_said_once_and_taken_up_again(
     server_folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    with Redis(server_folder / "redis-that-goes") as server:
-        if server.kind == "fake":
+    with Redis(server_folder / "redis-that-goes") as own_redis:
+        if own_redis.kind == "fake":
             pytest.skip("fakeredis forgets")
-        taker = RedisList(server.url, PLACE, "boot-1", clock)
-        with redis.Redis.from_url(server.url) as client:
+        taker = RedisList(own_redis.url, PLACE, "boot-1", clock)
+        with redis.Redis.from_url(own_redis.url) as client:
             values = push(client, 6)
             assert values_of(taker.take(4)) == values[:4]
-        server.stop()
+        own_redis.stop()
         taker.acknowledge()
         for _ in range(5):
             clock.now_s += redis_list.RETRY_S
@@ -196,13 +190,13 @@ def test_a_redis_that_is_away_is_an_empty_list_said_once_and_taken_up_again(
             assert taker.give_back() == 0
             taker.keep_alive()
             taker.acknowledge()
-        server.start()
+        own_redis.start()
         clock.now_s += redis_list.RETRY_S
         # not acknowledged, so all come again
         assert taker.give_back() == 4
         assert values_of(taker.take(10)) == values
         taker.acknowledge()
-        with redis.Redis.from_url(server.url) as client:
+        with redis.Redis.from_url(own_redis.url) as client:
             assert everything(client) == []
         taker.close()
     said = [record.getMessage() for record in caplog.records if record.name == "intake.redis_list"]
@@ -221,22 +215,22 @@ def test_while_it_rests_after_a_failure_redis_is_not_asked(clock: Clock) -> None
 
 
 def test_a_command_that_is_executed_after_its_client_gave_up_costs_nothing(
-    server: Redis, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    own_redis: Redis, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frozen Redis reads later what was sent to it: the moves of a client that went on long ago."""
-    if server.kind == "fake":
+    if own_redis.kind == "fake":
         pytest.skip("fakeredis has no queue of its own")
     monkeypatch.setattr(redis_list, "connect", partial(redis_list.connect, answer_limit_s=0.2))
-    taker = RedisList(server.url, PLACE, "boot-1", clock)
+    taker = RedisList(own_redis.url, PLACE, "boot-1", clock)
     values = push(client, 9)
     assert len(taker.take(1)) == 1
     taker.acknowledge()
     before = taker.name
-    server.server.freeze()
+    own_redis.server.freeze()
     try:
         assert taker.take(4) == []
     finally:
-        server.server.thaw()
+        own_redis.server.thaw()
     wait_until(lambda: client.llen(IN_HAND + before) > 0, 5, "the late move")
     assert taker.name != before
     clock.now_s += redis_list.RETRY_S
@@ -250,9 +244,9 @@ def test_a_command_that_is_executed_after_its_client_gave_up_costs_nothing(
 
 
 def test_an_acknowledgement_that_is_lost_brings_the_items_again_and_loses_none(
-    server: Redis, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    own_redis: Redis, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taker = RedisList(server.url, PLACE, "boot-1", clock)
+    taker = RedisList(own_redis.url, PLACE, "boot-1", clock)
     values = push(client, 3)
     taker.take(3)
 
@@ -303,12 +297,12 @@ def test_no_command_is_repeated_behind_our_back() -> None:
     assert len(met) == 2
 
 
-def test_examine_says_how_much_waits_or_what_is_wrong(server: Redis, client: redis.Redis) -> None:
+def test_examine_says_how_much_waits_or_what_is_wrong(own_redis: Redis, client: redis.Redis) -> None:
     push(client, 3)
-    assert examine(server.url) == (None, 3)
+    assert examine(own_redis.url) == (None, 3)
     assert everything(client) == [b"job-0", b"job-1", b"job-2"]
     client.delete(QUEUE)
     client.set(QUEUE, "a mistake")
-    assert "wrong kind" in str(examine(server.url).problem)
+    assert "wrong kind" in str(examine(own_redis.url).problem)
     assert "ConnectionError" in str(examine("redis://:secret@127.0.0.1:1/0").problem)
     assert "secret" not in str(examine("redis://:secret@127.0.0.1:1/0").problem)

@@ -5,24 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mail.outcome import NoReply
-from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
-from tests.workers.loop_world import Loop
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 def test_each_job_is_answered_for_and_only_what_could_not_be_stopped_is_a_failure(loop, console):

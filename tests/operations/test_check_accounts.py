@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,11 +16,6 @@ from tests.operations.console import Console
 pytestmark = pytest.mark.thorough
 
 SETTING_OF = {name: next(c["setting"] for c in stanza["credentials"].values() if c["required"]) for name, stanza in STANZAS.items()}
-
-
-@pytest.fixture
-def console(database: dict[str, Any], tmp_path: Path) -> Console:
-    return Console(database, tmp_path)
 
 
 def checked(console: Console, urls: dict[str, str], **settings: str) -> dict[str, str]:

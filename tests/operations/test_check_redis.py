@@ -9,11 +9,6 @@ from tests.operations.console import Console
 pytestmark = pytest.mark.thorough
 
 
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
-
-
 def test_a_redis_that_serves_is_shown_with_the_depth_of_its_queue(console: Console, redis_server: Redis) -> None:
     url = redis_server.url.removesuffix("/0") + "/9"
     with redis.Redis.from_url(url) as client:

@@ -7,7 +7,6 @@ import pytest
 from db import dead_letters, default_templates, migrate, templates
 from db.connection import Database
 from mail.ids import new_id
-from tests.operations.console import Console
 
 pytestmark = pytest.mark.thorough
 
@@ -17,11 +16,6 @@ def store(database):
     made = Database({key: str(value) for key, value in database.items()})
     yield made
     made.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 def dead_letter(reason="not-json", value=b"\xffoops", **fields):

@@ -11,7 +11,6 @@ from db.dead_letters import DeadLetter
 from db.outbox import Posting
 from db.payloads import Payload, Vault
 from mail.ids import new_id
-from tests.operations.console import Console
 from tests.workers.event_world import EventWorld, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
@@ -23,11 +22,6 @@ def world(database):
     made = EventWorld(database)
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 def anywhere(world, words):

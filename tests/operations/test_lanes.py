@@ -3,7 +3,6 @@
 import pytest
 
 from db import lanes
-from tests.operations.console import Console
 from tests.workers.ledger_world import Ledger
 
 pytestmark = pytest.mark.thorough
@@ -14,11 +13,6 @@ def ledger(database):
     made = Ledger(database)
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 def test_a_lane_is_stopped_listed_and_resumed(ledger, console):

@@ -11,17 +11,8 @@ from mail.ids import new_id
 from mail.outcome import NoReply
 from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
-from tests.workers.loop_world import Loop
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tests.operations.console import Console
 from tests.workers.event_world import SENT_AT, SENT_MS, EventWorld, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
@@ -16,11 +15,6 @@ def world(database):
     made = EventWorld(database)
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 def sendable(world, address, tenant=0):

@@ -8,25 +8,10 @@ from config.settings import load_settings
 from mail.outcome import NoReply, Verdict
 from operations import uncertain
 from operations.uncertain import ADVICE
-from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
-from tests.workers.loop_world import Loop
 from workers.keeping.doubt_rules import Wait
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
-
-
-@pytest.fixture
-def console(database, tmp_path):
-    return Console(database, tmp_path)
 
 
 @pytest.fixture

@@ -149,8 +149,8 @@ def test_a_wait_is_over_early_when_a_request_came_before_it():
     flags = Flags()
     flags.drain()
     began_s = time.monotonic()
-    flags.wait(5)
-    assert time.monotonic() - began_s < 1
+    flags.wait(60)
+    assert time.monotonic() - began_s < 20
     assert flags.is_draining
     assert not flags.is_stopping_now
 

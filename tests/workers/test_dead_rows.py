@@ -12,16 +12,7 @@ from db.payloads import Payload, Vault
 from mail.errors import StoreUnavailable
 from tests.operations.console import Console
 from tests.workers.ledger_world import job_bytes
-from tests.workers.loop_world import Loop
 from workers.steps.quarantine import DEATHS_MOST
-
-
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
 
 
 def keep_waiting(loop, *values):

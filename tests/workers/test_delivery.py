@@ -13,14 +13,6 @@ from tests.workers.loop_world import Loop
 from workers.delivery import portions
 
 
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
-
-
 def only(loop, provider, words):
     """One ESP answers with these words for every message, the other accepts."""
     loop.wire.behave = lambda r: [words if r.url.endswith(provider) else "accepted"] * len(r.messages)

@@ -9,7 +9,6 @@ from db import slots
 from db.connection import Database
 from intake.redis_list import IN_HAND, QUEUE, RETRY_S, RedisList
 from mail.errors import StoreUnavailable
-from sandbox.redis import Redis
 from tests.workers.intake_world import Office
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from workers.intake import Intake
@@ -17,15 +16,9 @@ from workers.steps.letter import Fate
 from workers.steps.quarantine import DEATHS_MOST
 
 
-@pytest.fixture(scope="module")
-def server(server_folder):
-    with Redis(server_folder / "redis-intake") as running:
-        yield running
-
-
 @pytest.fixture
-def office(database, tmp_path, server):
-    made = Office(database, tmp_path, server)
+def office(database, tmp_path, own_redis):
+    made = Office(database, tmp_path, own_redis)
     yield made
     made.close()
 
@@ -190,8 +183,8 @@ def test_a_commit_of_which_nobody_heard_makes_nothing_twice(office, monkeypatch)
     assert len(office.rows_due()) == 1
 
 
-def test_what_was_in_hand_at_a_death_comes_again_and_is_one_row(office, server):
-    dead = RedisList(server.url, "host/intake-0", "boot-0", lambda: 0.0)
+def test_what_was_in_hand_at_a_death_comes_again_and_is_one_row(office, own_redis):
+    dead = RedisList(own_redis.url, "host/intake-0", "boot-0", lambda: 0.0)
     values = [job_bytes(f"j-{number}") for number in range(3)]
     office.client.rpush(QUEUE, *values)
     dead.take(2)
@@ -227,7 +220,7 @@ def _name_of(value):
     return redis_record(value).name
 
 
-def test_without_items_it_waits_and_without_redis_too(office, server):
+def test_without_items_it_waits_and_without_redis_too(office, own_redis):
     assert office.intake.turn() == 0
     office.queue = RedisList("redis://127.0.0.1:1/0", "host/intake-0", "boot-9", lambda: office.now_s)
     idle = Intake(office._tools())

@@ -15,14 +15,6 @@ from tests.workers.waiting import wait_until
 LANES = ["high", "normal", "bulk"]
 
 
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
-
-
 def ahead(**time):
     return (datetime.now(UTC) + timedelta(**time)).isoformat()
 

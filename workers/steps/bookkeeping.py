@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import telemetry.log
-from db import cancels, cohorts, dead_letters, doubt, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
+from db import cancels, cohorts, dead_letters, doubt, identities, ledger, outbox, payloads, suppressions, templates, tenants, unmatched
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.ledger import Slot
@@ -137,7 +137,7 @@ class Bookkeeper:
     def _cancel(self, cursor: Cursor, wanted: Sequence[Cancel]) -> list[Published]:
         """What waits ends, an id that has not come yet is claimed; too late is no error. Returns the news."""
         answers = cancels.apply(cursor, wanted)
-        if late := [answer.job_id for answer in answers if answer.word == "too late"]:
+        if late := [answer.job.job_id for answer in answers if answer.word == "too late"]:
             log.info("cancels that came too late", job_ids=late[:20], number=len(late))
         return cancels.news(answers, datetime.now(UTC))
 
@@ -145,7 +145,7 @@ class Bookkeeper:
         """Due rows that cannot be read end under their own names. Returns the misfits to set aside, without rows that have moved on,
         and the news."""
         ended = ledger.decide_jobs(cursor, [rows.misfit_decision(m) for m in misfits if m.record.standing])
-        names = {identity.row_id: identity for identity in ledger.find_identities(cursor, sorted(ended))}
+        names = {identity.row_id: identity for identity in identities.find(cursor, sorted(ended))}
         now = datetime.now(UTC).isoformat()
         told = [m for m in misfits if m.record.standing is None]
         news: list[Published] = []
@@ -153,7 +153,7 @@ class Bookkeeper:
             identity = names.get(misfit.record.standing.row_id) if misfit.record.standing else None
             if identity:
                 told.append(misfit._replace(job_id=identity.job_id, tenant=identity.tenant))
-                news.append(rows.death(identity, misfit.reason, now))
+                news.append(identities.ending(identity, "dead", misfit.reason, now))
         return told, news
 
     def _keep_payloads(self, cursor: Cursor, letters: Sequence[Letter], told: Sequence[Letter]) -> None:

@@ -8,11 +8,10 @@ import msgspec
 
 from db.cohorts import CohortCount
 from db.dead_letters import DeadLetter
-from db.ledger import Decision, Doubt, Identity, NewAttempt, NewJob, Result, Taking
+from db.ledger import Decision, Doubt, NewAttempt, NewJob, Result, Taking
 from db.payloads import Payload
 from db.unmatched import Bindable
 from mail.ids import dead_letter_id, time_of
-from mail.published import Published, event_id
 from workers.feedback.event_rules import CLOCK_SKEW
 from workers.steps.judgement import ATTEMPT_STATES, NOT_TAKEN
 from workers.steps.letter import Letter, Misfit
@@ -146,20 +145,6 @@ def misfit_decision(misfit: Misfit) -> Decision:
     standing = misfit.record.standing
     assert standing
     return Decision(standing.row_id, standing.attempt_id, "dead", misfit.error)
-
-
-def death(identity: Identity, reason: str, at: str) -> Published:
-    """What is told of a due row that ended unread."""
-    return Published(
-        event_id=event_id(identity.row_id, identity.generation, "dead"),
-        event="dead",
-        job_id=identity.job_id,
-        recipient=identity.recipient,
-        tenant=identity.tenant,
-        campaign_id=identity.campaign_id,
-        at=at,
-        reason=reason,
-    )
 
 
 def bindable(letter: Letter) -> Bindable:

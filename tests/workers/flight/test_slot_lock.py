@@ -1,30 +1,10 @@
 """Who holds a delivery slot. Holders are real processes: the lock has to go with their death."""
 
 import os
-import signal
 from collections.abc import Callable
-from pathlib import Path
 
+from tests.workers.flight.slot_holder import kill, start_holder
 from workers.flight import slot_lock
-
-
-def start_holder(state_dir: Path, slot: int) -> int:
-    """A process that holds the slot until it is killed; returns its pid once it does."""
-    readable, writable = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.write(writable, b"y" if slot_lock.take(state_dir, slot, patience_s=0.0) else b"n")
-        while True:
-            signal.pause()
-    os.close(writable)
-    assert os.read(readable, 1) == b"y"
-    os.close(readable)
-    return pid
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
 
 
 def in_child(condition: Callable[[], bool]) -> bool:

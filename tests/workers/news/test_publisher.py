@@ -97,7 +97,7 @@ def test_absent_brokers_never_make_the_caller_wait(lonely: Publisher) -> None:
     done: list[bool] = []
     assert lonely.publish("events", PAIRS, done.append)
     lonely.poll()
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < 5, "a client without a broker waits for a minute"
     assert not lonely.flush(0.1)
     assert done == []
 
@@ -107,7 +107,7 @@ def test_closing_without_brokers_is_bounded_and_gives_the_rest_up(lonely: Publis
     lonely.publish("events", PAIRS, done.append)
     began_s = time.monotonic()
     lonely.close()
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < 15
     assert done == [False]
 
 
@@ -211,14 +211,19 @@ class FakeProducer:
         return 0
 
 
-def test_a_fatally_broken_client_is_replaced_and_its_messages_are_told_as_failed() -> None:
+def publisher_of_fakes() -> tuple[Publisher, list[FakeProducer]]:
+    """A publisher, and the clients that it has made so far."""
     made: list[FakeProducer] = []
 
     def make_producer(settings: dict[str, Any], logger: object) -> Any:
         made.append(FakeProducer(settings, logger))
         return made[-1]
 
-    publisher = Publisher(bootstrap_servers="127.0.0.1:1", client_id="test", make_producer=make_producer)
+    return Publisher(bootstrap_servers="127.0.0.1:1", client_id="test", make_producer=make_producer), made
+
+
+def test_a_fatally_broken_client_is_replaced_and_its_messages_are_told_as_failed() -> None:
+    publisher, made = publisher_of_fakes()
     done: list[bool] = []
     publisher.publish("events", PAIRS, done.append)
     made[0].settings["error_cb"](FakeError())
@@ -241,13 +246,7 @@ def test_a_real_fatal_error_raises_nothing_and_is_survived(kafka_mock: KafkaMock
 
 
 def test_one_failed_message_makes_its_whole_call_failed() -> None:
-    made: list[FakeProducer] = []
-
-    def make_producer(settings: dict[str, Any], logger: object) -> Any:
-        made.append(FakeProducer(settings, logger))
-        return made[-1]
-
-    publisher = Publisher(bootstrap_servers="127.0.0.1:1", client_id="test", make_producer=make_producer)
+    publisher, made = publisher_of_fakes()
     done: list[bool] = []
     publisher.publish("events", PAIRS, done.append)
     made[0].waiting.pop()(FakeError(), None)

@@ -1,7 +1,5 @@
 """Stop and shout: a lane whose emails fail through our own fault is stopped, loses nothing, and goes on when the cause is gone."""
 
-import pytest
-
 from db import lanes
 from mail.account import Account
 from mail.record import Record
@@ -12,14 +10,6 @@ from workers.steps.lane_window import SIZE
 
 HALF_AND_ONE = SIZE // 2 + 1
 STOPPED = "a lane is stopped: it fails through our own fault, and nothing of it is given up meanwhile"
-
-
-@pytest.fixture
-def loop(database, tmp_path):
-    world = Loop(database, tmp_path)
-    yield world
-    world.flight_log.close()
-    world.ledger.database.close()
 
 
 def jobs(prefix, count, **fields):
