@@ -103,6 +103,55 @@ AIMED: dict[str, tuple[tuple[Patch, ...], str]] = {
         ),
         "tests/workers/test_delivery.py",
     ),
+    "the watermark: any event ever applied will do": (
+        (
+            Patch(
+                "workers/keeping/doubt_rules.py",
+                "return evidence.mark is not None and evidence.mark.at >= doubted.since + evidence.margin",
+                "return evidence.mark is not None",
+            ),
+        ),
+        "tests/workers/keeping/test_doubt.py",
+    ),
+    "events: the latest status wins, whatever its rank": (
+        (
+            Patch(
+                "workers/feedback/event_rules.py",
+                "return other if one is None or STATUS_RANK[other] > STATUS_RANK[one] else one",
+                "return other",
+            ),
+            Patch(
+                "workers/feedback/event_rules.py",
+                'return max(arrived, key=lambda status: STATUS_RANK[status or ""]) or job.status',
+                "return next((status for status in reversed([*arrived]) if status), job.status)",
+            ),
+        ),
+        "tests/workers/feedback/test_webhook_events.py",
+    ),
+    "events: any account may speak of any attempt": (
+        (
+            Patch(
+                "db/sql/events.sql",
+                "\n    AND a.provider = i.provider AND a.account_tenant = i.account_tenant\nORDER BY i.occurred_at, i.id",
+                "\nORDER BY i.occurred_at, i.id",
+            ),
+        ),
+        "tests/workers/feedback/test_webhook_joining.py",
+    ),
+    "events: a repeated one counts again": (
+        (
+            Patch(
+                "db/sql/events.sql",
+                "ON CONFLICT (occurred_at, id) DO NOTHING",
+                "ON CONFLICT (occurred_at, id) DO UPDATE SET event_type = excluded.event_type",
+            ),
+        ),
+        "tests/workers/feedback/test_webhook_events.py",
+    ),
+    "events: the record of a send binds nothing that came before": (
+        (Patch("workers/steps/bookkeeping.py", "            unmatched.bind(\n", "            (lambda *_: None)(\n"),),
+        "tests/workers/feedback/test_webhook_joining.py",
+    ),
 }
 
 
