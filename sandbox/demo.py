@@ -15,13 +15,13 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from sandbox import traffic
+from sandbox import fakes, traffic
 from sandbox.children import PROJECT
 from sandbox.product import Product
 from sandbox.progress import Progress
 from sandbox.world import World
 
-FAKES = {"seed": 1, "sendgrid": {"latency_ms": 80, "throttle": 0.02}, "postmark": {"latency_ms": 80, "throttle": 0.02}}
+FAKES = {"seed": 1} | {name: {"latency_ms": 80, "throttle": 0.02} for name in fakes.names()}
 FEEDBACK = {"speed": 3_600.0}  # an hour passes in a second, so that a newcomer sees mails delivered, opened and complained about
 # Retries come back within seconds, so that a newcomer sees them end.
 SETTINGS = {"EMAIL_RETRY_DELAY_SECONDS": "1", "LOG_LEVEL": "info"}

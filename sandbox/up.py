@@ -8,11 +8,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from sandbox import fakes
 from sandbox.children import PROJECT
 from sandbox.product import Product
 from sandbox.world import World
 
-FAKES = {"seed": 1, "sendgrid": {"latency_ms": 80}, "postmark": {"latency_ms": 80}}
+FAKES = {"seed": 1} | {name: {"latency_ms": 80} for name in fakes.names()}
 FEEDBACK = {"speed": 600.0}  # ten minutes pass in a second: who opens a mail does so within the minute, mostly
 EXAMPLE = {
     "id": "hello-1",
