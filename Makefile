@@ -21,8 +21,10 @@ demo: $(VENV)/installed ## a whole world on loopback, mails sent through it, and
 up: $(VENV)/installed ## the same world, kept up until Ctrl-C
 	@$(LEASHED) -m sandbox.up $(ARGS)
 
+# the longest files first, so that none of them is left over for one process at the end
 test: $(VENV)/installed ## quick tests, no server needed
-	@$(LEASHED) -m pytest -q -n 4 --dist loadfile -m "not integration and not chaos and not thorough"
+	@$(LEASHED) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not integration and not chaos and not thorough" \
+		tests/world tests/workers tests
 
 thorough: $(VENV)/installed ## tests that need no server either, but take their time
 	@$(LEASHED) -m pytest -q -n 3 --dist loadfile -m "thorough and not integration"

@@ -166,9 +166,11 @@ def test_a_stuck_child_is_aborted_with_its_stack_and_replaced(site):
 def test_a_stopped_child_is_killed_after_the_abort(site):
     site.start(roles={"steady": 1})
     pid = site.pids()["steady-0"]
+    wait_until(lambda: len(site.notes("steady-0")) == 1)
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: not is_alive(pid), limit_s=15)
-    wait_until(lambda: len(site.notes("steady-0")) == 2)
+    wait_until(lambda: not is_alive(pid), limit_s=30)
+    wait_until(lambda: len(site.notes("steady-0")) >= 2)
+    assert "SIGKILL" in site.log_text()
 
 
 def test_term_drains_and_exits_0(site):

@@ -69,6 +69,7 @@ def test_a_repeat_has_the_same_ids_whatever_the_order_of_its_keys(name: str, exa
     assert len({event.event_id for event in events}) == len(events)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PROVIDERS)
 @given(seed=st.integers(0, 2**64))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

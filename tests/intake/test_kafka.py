@@ -18,6 +18,8 @@ from sandbox.kafka_mock import KafkaMock
 from sandbox.librdkafka import Api
 from tests.intake.kafka_world import READY_LIMIT_S, Topic, poll_count, source_of
 
+pytestmark = pytest.mark.thorough
+
 
 def wait_until(is_so: Callable[[], object], source: KafkaSource) -> None:
     until_s = time.monotonic() + READY_LIMIT_S

@@ -30,6 +30,8 @@ from sandbox.feedback import Feedback, Options, load_builders, main, settings_of
 from sandbox.ledger_tail import LedgerTail
 from sandbox.world import World, read_stanzas
 
+pytestmark = pytest.mark.thorough
+
 NOW_S = 1_800_000_000.0
 KINDS: list[Kind] = [
     *("processed", "dropped", "deferred", "delivered", "hard_bounce", "soft_bounce"),

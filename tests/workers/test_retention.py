@@ -12,6 +12,8 @@ from mail.ids import new_id
 from tests.workers.event_world import EventWorld
 from workers.keeper import Keeper
 
+pytestmark = pytest.mark.thorough
+
 TABLES = ("email_jobs", "email_attempts", "email_tracking")
 NOW = datetime.now(UTC)
 

@@ -12,6 +12,8 @@ from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
 from tests.workers.waiting import wait_until
 
+pytestmark = pytest.mark.thorough
+
 LANES = ["high", "normal", "bulk"]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_until(is_so: Callable[[], object], limit_s: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], object], limit_s: float = 30.0) -> None:
     """Return when `is_so()` holds; fail after `limit_s`."""
     until_s = time.monotonic() + limit_s
     while not is_so():

@@ -23,7 +23,7 @@ RECIPIENTS = 1_000
 BAD = "person-0777@neighbours.example"
 HALVINGS = math.ceil(math.log2(RECIPIENTS))
 
-pytestmark = pytest.mark.world
+pytestmark = [pytest.mark.world, pytest.mark.thorough]
 
 
 @pytest.fixture

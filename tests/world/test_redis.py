@@ -17,7 +17,7 @@ from sandbox.product import Product
 from sandbox.world import World
 from tests.conftest import refuse
 
-pytestmark = pytest.mark.world
+pytestmark = [pytest.mark.world, pytest.mark.thorough]
 
 QUEUE = "email-jobs"
 LIMIT_S = 60.0

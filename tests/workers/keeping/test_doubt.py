@@ -17,6 +17,8 @@ from workers.keeping import doubt_keeper
 from workers.keeping.doubt_rules import Policies
 from workers.pages import ledger_gauges
 
+pytestmark = pytest.mark.thorough
+
 HOUR = 60
 
 

@@ -1,5 +1,7 @@
 """Stop and shout: a lane whose emails fail through our own fault is stopped, loses nothing, and goes on when the cause is gone."""
 
+import pytest
+
 from db import lanes
 from mail.account import Account
 from mail.record import Record
@@ -7,6 +9,8 @@ from tests.workers.ledger_world import job_bytes, record_of
 from tests.workers.loop_world import Loop
 from workers.steps import lane_watch
 from workers.steps.lane_window import SIZE
+
+pytestmark = pytest.mark.thorough
 
 HALF_AND_ONE = SIZE // 2 + 1
 STOPPED = "a lane is stopped: it fails through our own fault, and nothing of it is given up meanwhile"
