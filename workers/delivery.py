@@ -5,7 +5,7 @@ to it is recorded, and never exit with answers in hand.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple, TypeVar
@@ -19,7 +19,6 @@ from mail.job import Lane
 from mail.outcome import FAILOVER_VERDICTS, Blame, Outcome, Verdict
 from mail.record import Record
 from telemetry import metrics
-from workers.base import RoleContext
 from workers.failpoints import Failpoints
 from workers.flight.flight_log import FlightLog
 from workers.news.event_desk import EventDesk
@@ -33,6 +32,7 @@ from workers.steps.lag_gauge import LagGauge
 from workers.steps.lane_watch import LaneWatch
 from workers.steps.letter import AGAIN, DROPPED, REPEAT, STORED, Batch, Fate, Letter
 from workers.steps.patience import Patience
+from workers.steps.portions import portions
 from workers.steps.quarantine import Quarantine
 from workers.steps.reception import Reception
 from workers.steps.sending import Departure, Sender
@@ -44,7 +44,6 @@ POLL_S = 0.5
 POLL_LIMIT_S = 30.0
 FAILOVERS_MOST = 2  # in one round; after that the email waits as a row
 LEASE_TRIES = 300  # tenths of a second
-PORTION_BYTES = 1 << 20  # a thousand personalizations need about 60 KB at least
 
 
 class Tools(NamedTuple):
@@ -255,21 +254,6 @@ class Delivery:
             metrics.BATCH_SECONDS.labels(stage).observe(perf_counter() - started)
 
 
-def portions(records: Sequence[Record], most_bytes: int = PORTION_BYTES) -> Iterator[list[Record]]:
-    """Cut what one poll brought so that no batch is too large for its time: one record can ask for a thousand emails."""
-    portion: list[Record] = []
-    size = 0
-    for record in records:
-        length = len(record.value or b"")
-        if portion and size + length > most_bytes:
-            yield portion
-            portion, size = [], 0
-        portion.append(record)
-        size += length
-    if portion:
-        yield portion
-
-
 def _fate_of_lost(letter: Letter) -> Fate:
     """Somebody was faster. A row is theirs, and bytes from Kafka are kept with it, since they may still be needed.
 
@@ -285,13 +269,3 @@ def _cell(letter: Letter) -> tuple[str, str, str]:
     status = "elsewhere" if fate and fate.goes_elsewhere else (fate.status or fate.reason) if fate else "none"
     provider = letter.account.provider if letter.outcome and letter.account else ""
     return status, provider, letter.job.priority
-
-
-def run(context: RoleContext) -> None:
-    """The role: settle what the predecessor left, then turn until asked to drain."""
-    from workers.delivery_wiring import wire
-
-    with wire(context) as delivery:
-        while not context.is_draining():
-            delivery.turn()
-        delivery.tidy()

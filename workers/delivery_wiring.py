@@ -67,6 +67,14 @@ DUE_EVERY_S = 1.0
 SLOT_PATIENCE_S = 60.0
 
 
+def run(context: RoleContext) -> None:
+    """The role: settle what the predecessor left, then turn until asked to drain."""
+    with wire(context) as delivery:
+        while not context.is_draining():
+            delivery.turn()
+        delivery.tidy()
+
+
 @contextmanager
 def wire(context: RoleContext) -> Iterator[Delivery]:
     """Settle the slot's past, then make everything that a worker needs; close it in reverse order."""

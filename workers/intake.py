@@ -14,8 +14,6 @@ from db.outbox import Posting
 from intake.redis_list import RedisList
 from mail.record import Record
 from telemetry import metrics
-from workers.base import RoleContext
-from workers.delivery import portions
 from workers.failpoints import Failpoints
 from workers.news.event_desk import EventDesk
 from workers.news.status_board import StatusBoard
@@ -23,6 +21,7 @@ from workers.steps.admission import settle_repeats
 from workers.steps.bookkeeping import Bookkeeper
 from workers.steps.letter import REPEAT, STORED, Batch, Fate, Letter
 from workers.steps.patience import Patience
+from workers.steps.portions import portions
 from workers.steps.quarantine import Quarantine
 from workers.steps.reception import Reception
 
@@ -134,13 +133,3 @@ def _find_beaten(cursor: Cursor, letters: Sequence[Letter]) -> list[Letter]:
     claimed = [letter for letter in letters if letter.standing is None and letter.fate and letter.fate.status]
     winners = ledger.find_keys(cursor, [letter.key for letter in claimed])
     return [letter for letter in claimed if letter.key in winners and winners[letter.key][0] != letter.row_id]
-
-
-def run(context: RoleContext) -> None:
-    """The role: take until asked to drain."""
-    from workers.intake_wiring import wire
-
-    with wire(context) as intake:
-        while not context.is_draining():
-            intake.turn()
-        intake.tidy()

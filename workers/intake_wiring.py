@@ -24,6 +24,14 @@ from workers.steps.shelf import Shelf
 from workers.steps.store_clock import StoreClock
 
 
+def run(context: RoleContext) -> None:
+    """The role: take until asked to drain."""
+    with wire(context) as intake:
+        while not context.is_draining():
+            intake.turn()
+        intake.tidy()
+
+
 @contextmanager
 def wire(context: RoleContext) -> Iterator[Intake]:
     """Note whom the predecessor died over, then make everything; close it in reverse order."""

@@ -16,7 +16,7 @@ from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
 from workers.base import RoleContext
-from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
+from workers.connections import host_name
 from workers.flight import flight_log, settlement, slot_lock
 from workers.keeping.exchangers import DOMAINS_MOST, Exchangers
 from workers.news.publisher import Publisher
@@ -182,22 +182,8 @@ class Keeper:
             log.info(message, rows=touched)
 
 
-def run(context: RoleContext) -> None:
-    """The role: the lease first, then the slots that nobody owns, then every chore in its time."""
-    from workers.keeper_wiring import open_doubt_keeper
-
-    database = open_database(context.settings, context.name)
-    publisher = open_publisher(context.settings, context.name)
-    board = open_board(context.settings, open_redis_link(context.settings))
-    keeper = Keeper(context.settings, database, publisher, context.shared.lease, copy=board.keep_dead_letters)
-    with open_doubt_keeper(context.settings, database, context.name) as doubts:
-        _keep(context, [*keeper.chores(), Chore("settle doubts", 10.0, doubts.round)])
-    publisher.close()
-    board.close()
-    database.close()
-
-
-def _keep(context: RoleContext, chores: list[Chore]) -> None:
+def keep(context: RoleContext, chores: list[Chore]) -> None:
+    """Every chore in its time, until asked to drain."""
     due_at_s = {chore.name: 0.0 for chore in chores}
     while not context.is_draining():
         for chore in chores:

@@ -1,4 +1,4 @@
-"""Where the keeper's part that speaks to ESPs is put together."""
+"""Where the keeper is put together, and its part that speaks to ESPs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,27 @@ from db.connection import Database
 from esp import base as esp_base
 from esp.exchange import open_exchange
 from workers import failpoints
-from workers.connections import host_name, open_board, open_redis_link
+from workers.base import RoleContext
+from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
+from workers.keeper import Chore, Keeper, keep
 from workers.keeping.doubt_keeper import ASKED_AT_ONCE, SEARCH_TIMEOUT_S, DoubtKeeper, Terms
 from workers.keeping.doubt_rules import Policies, Policy
 
 if TYPE_CHECKING:
     from config.settings import Settings
+
+
+def run(context: RoleContext) -> None:
+    """The role: the lease first, then the slots that nobody owns, then every chore in its time."""
+    database = open_database(context.settings, context.name)
+    publisher = open_publisher(context.settings, context.name)
+    board = open_board(context.settings, open_redis_link(context.settings))
+    keeper = Keeper(context.settings, database, publisher, context.shared.lease, copy=board.keep_dead_letters)
+    with open_doubt_keeper(context.settings, database, context.name) as doubts:
+        keep(context, [*keeper.chores(), Chore("settle doubts", 10.0, doubts.round)])
+    publisher.close()
+    board.close()
+    database.close()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ A new role is one line here and one module with `run(context)`. Nothing else may
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,12 +30,8 @@ class Role:
     duty: Callable[[Settings, int, int], object] = lambda settings, slot, workers: None
 
     def load(self) -> Callable[[RoleContext], None]:
-        """Import the role's module, and the one that wires it where it has one ("<module>_wiring"): once for all processes,
-        since the supervisor calls this before it forks."""
+        """Import the role's module and all that it needs: once for all processes, since the supervisor calls this before it forks."""
         run: Callable[[RoleContext], None] = importlib.import_module(self.module).run
-        wiring = f"{self.module}_wiring"
-        if importlib.util.find_spec(wiring):
-            importlib.import_module(wiring)
         return run
 
 
@@ -61,10 +56,10 @@ def _lanes(settings: Settings, slot: int, workers: int) -> object:
 
 
 ROLES = (
-    Role("delivery", "workers.delivery", _delivery_workers, is_scaled=True, duty=_lanes),
-    Role("webhook", "workers.webhook", _webhook_workers),
-    Role("intake", "workers.intake", _intake_workers),
+    Role("delivery", "workers.delivery_wiring", _delivery_workers, is_scaled=True, duty=_lanes),
+    Role("webhook", "workers.webhook_wiring", _webhook_workers),
+    Role("intake", "workers.intake_wiring", _intake_workers),
     Role("balancer", "workers.balancer", _one),
-    Role("keeper", "workers.keeper", _one),
+    Role("keeper", "workers.keeper_wiring", _one),
     Role("exporter", "workers.exporter", _one),
 )

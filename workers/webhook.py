@@ -19,8 +19,6 @@ from db.connection import UnfitValue
 from intake.source import Source
 from mail.record import Record
 from telemetry import metrics
-from workers.base import RoleContext
-from workers.delivery import portions
 from workers.feedback.callbacks import Mailbag, Refusal, Sorter
 from workers.feedback.event_books import EventBooks, Findings
 from workers.feedback.postponed import Postponed
@@ -28,6 +26,7 @@ from workers.feedback.recorder import Recorder
 from workers.news.event_desk import EventDesk
 from workers.news.status_board import StatusBoard
 from workers.steps.lag_gauge import LagGauge
+from workers.steps.portions import portions
 from workers.steps.quarantine import Quarantine
 
 log = telemetry.log.get("workers.webhook")
@@ -207,19 +206,3 @@ class Webhook:
             return work()
         finally:
             metrics.BATCH_SECONDS.labels(stage).observe(perf_counter() - started)
-
-
-def run(context: RoleContext) -> None:
-    """The role: turn until asked to drain. Without a topic to read there is nothing to do but to live."""
-    from workers.webhook_wiring import topics_of, wire
-
-    while not topics_of(context.settings) and not context.is_draining():
-        context.beat("idle: no ESP of ours calls back", 60.0)
-        context.wait(10.0)
-    if context.is_draining():
-        return
-    with wire(context) as webhook:
-        while not context.is_draining():
-            webhook.turn()
-        webhook.finish_all()
-        webhook.tidy()

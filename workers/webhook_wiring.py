@@ -46,6 +46,20 @@ SUSPECTS_FRESH_S = 10.0
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
+def run(context: RoleContext) -> None:
+    """The role: turn until asked to drain. Without a topic to read there is nothing to do but to live."""
+    while not topics_of(context.settings) and not context.is_draining():
+        context.beat("idle: no ESP of ours calls back", 60.0)
+        context.wait(10.0)
+    if context.is_draining():
+        return
+    with wire(context) as webhook:
+        while not context.is_draining():
+            webhook.turn()
+        webhook.finish_all()
+        webhook.tidy()
+
+
 @contextmanager
 def wire(context: RoleContext) -> Iterator[Webhook]:
     """Make everything that a worker needs; close it in reverse order."""

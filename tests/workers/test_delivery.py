@@ -10,7 +10,7 @@ from mail.outcome import NoReply
 from mail.record import Record
 from tests.workers.ledger_world import job_bytes, record_of
 from tests.workers.loop_world import Loop
-from workers.delivery import portions
+from workers.steps.portions import portions
 
 
 def only(loop, provider, words):
