@@ -1,7 +1,7 @@
 """Up to when the events of each account are applied: the proof that silence about an email means something.
 
-A watermark counts only while no callback of its topic waits in Kafka; without that the newest event says nothing about the
-older ones that are still behind it.
+A watermark counts only where everything that was in its topic when it passed is applied as well; without that the newest event says
+nothing about the older ones that are still behind it.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from db.connection import Cursor, fetch, number_array, text_array, time_array
 from db.queries import sql
 
-FRESH_S = 60.0
+GONE_DAYS = 7
 Owner = tuple[str, int]  # provider, account's tenant
 
 
@@ -27,33 +27,36 @@ def advance(cursor: Cursor, newest: Mapping[Owner, datetime]) -> None:
         cursor.execute(sql("raise_watermarks"), values)
 
 
-def note_progress(cursor: Cursor, lag: Mapping[tuple[str, int], int]) -> None:
-    """How many callbacks wait in each partition (topic, number) that this worker owns."""
-    if lag:
-        places = sorted(lag)
+def note_progress(cursor: Cursor, applied: Mapping[tuple[str, int], datetime | None]) -> datetime:
+    """Up to when what was in each partition (topic, number) of this worker is applied, None = nothing new; returns the database's time."""
+    if applied:
+        places = sorted(applied)
         values = {
             "topics": text_array([topic for topic, _ in places]),
             "partitions": number_array([partition for _, partition in places]),
-            "lags": number_array([lag[place] for place in places]),
+            "moments": time_array([applied[place] for place in places]),
         }
         cursor.execute(sql("note_progress"), values)
+    moment: datetime = fetch(cursor, "SELECT now()", {})[0][0]
+    return moment
+
+
+def sweep_progress(cursor: Cursor) -> int:
+    """Forget partitions that are no more, for which every doubt would wait; returns how many."""
+    cursor.execute(sql("sweep_progress"), {"days": GONE_DAYS})
+    return int(cursor.rowcount)
 
 
 class Mark(NamedTuple):
-    """How far an account's events are applied. `quiet_since`: all its partitions have said, then or later, that nothing waits
-    (None = something does, or one was not heard of lately)."""
+    """How far an account's events are applied. `applied_until`: all that was in the topic of its ESP at that moment is, too (None = of
+    one of its partitions nobody has said so yet)."""
 
     at: datetime
-    quiet_since: datetime | None
+    applied_until: datetime | None
 
 
 def marks(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
     """How far the events of each account are applied, and whether that can be relied on. `topics` names each ESP's topic."""
-    quiet = dict(fetch(cursor, sql("find_quiet_topics"), {"fresh_s": FRESH_S}))
+    applied = dict(fetch(cursor, sql("find_applied"), {}))
     rows = fetch(cursor, sql("read_watermarks"), {})
-    return {(provider, tenant): Mark(at, quiet.get(topics.get(provider))) for provider, tenant, at in rows}
-
-
-def read(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, datetime]:
-    """Watermarks that can be relied on. One whose topic lags, or that nobody has read lately, is none."""
-    return {owner: mark.at for owner, mark in marks(cursor, topics).items() if mark.quiet_since is not None}
+    return {(provider, tenant): Mark(at, applied.get(topics.get(provider))) for provider, tenant, at in rows}

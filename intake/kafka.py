@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 import telemetry.log
 from intake.lanes import Subscription, is_pattern
@@ -44,8 +44,8 @@ _DEFAULTS: dict[str, Any] = {
     # errors reach us by callback, once per change of state
     "log_level": 2,
 }
-# offsets say what is handled, so nobody but us may move them
-_NOT_NEGOTIABLE = {"enable.auto.commit": False, "enable.auto.offset.store": False, "enable.partition.eof": False}
+# offsets say what is handled, so nobody but us may move them; the word that a partition has ended tells where an idle one stands
+_NOT_NEGOTIABLE = {"enable.auto.commit": False, "enable.auto.offset.store": False, "enable.partition.eof": True}
 
 T = TypeVar("T")
 _Partition = tuple[str, int]
@@ -151,12 +151,25 @@ class KafkaSource:
     def lag(self) -> dict[_Partition, int]:
         """Records that wait behind what is handled, per owned partition; only what is known without asking a broker."""
         known = {}
-        for topic, partition in self._owned:
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-            done = self._position(topic, partition)
-            if high >= 0 and done is not None:
-                known[topic, partition] = max(0, high - done)
+        for name, position in self.positions().items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*name), cached=True)
+            if high >= 0 and position is not None:
+                known[name] = max(0, high - position)
         return known
+
+    def positions(self) -> dict[_Partition, int | None]:
+        """Of each owned partition: the offset before which everything is handled; None = not known yet."""
+        return {name: offsets.position for name, offsets in self._owned.items()}
+
+    def ends(self, limit_s: float) -> dict[_Partition, int]:
+        """Where the owned partitions end, asked of the brokers now: what `lag` knows may be old. Those that do not answer are missing."""
+        asked = [TopicPartition(*name, OFFSET_END) for name in self._owned]
+        try:
+            answers = self._consumer.offsets_for_times(asked, timeout=limit_s) if asked else []
+        except KafkaException as error:
+            self._note_trouble(error.args[0])
+            return {}
+        return {(each.topic, each.partition): each.offset for each in answers if each.error is None and each.offset >= 0}
 
     def close(self) -> None:
         """Leaves the client to a thread that may hang; the process can end without it."""
@@ -195,17 +208,19 @@ class KafkaSource:
         records = []
         for message in messages:
             error = message.error()
-            if error is not None:
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 self._note_trouble(error)
                 continue
             if self._is_held(message.topic() or ""):  # of a partition that came a moment ago, and is paused by the next poll
                 self._set_aside.append(message)
                 continue
-            record = self._record_of(message)
-            offsets = self._owned.get((record.topic, record.partition))
-            if offsets is not None:
-                offsets.note_delivered(record.offset)
-                records.append(record)
+            topic, partition, offset = _place_of(message)
+            offsets = self._owned.get((topic, partition))
+            if offsets is not None and error is not None:
+                offsets.note_end(offset)
+            elif offsets is not None:
+                offsets.note_delivered(offset)
+                records.append(self._record_of(message))
         self._raise_fatal()
         if records:
             self._note_recovery()
@@ -230,16 +245,6 @@ class KafkaSource:
         if names := (self._paused & self._owned.keys()) - held:
             self._consumer.resume([TopicPartition(*name) for name in names])
             self._paused -= names
-
-    def _position(self, topic: str, partition: int) -> int | None:
-        """The next offset to be handled, where anything was handed out."""
-        offsets = self._owned[topic, partition]
-        if offsets.next_to_commit is not None:
-            return offsets.next_to_commit
-        if offsets.first is not None:
-            return offsets.first
-        position = self._consumer.position([TopicPartition(topic, partition)])[0].offset
-        return position if position >= 0 else None
 
     # --- offsets -----------------------------------------------------------------------------------------------------
 

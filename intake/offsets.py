@@ -17,14 +17,26 @@ class Offsets:
     worker, whose successor gets them all again.
     """
 
-    __slots__ = ("_handled", "_in_hand", "first", "last", "next_to_commit")
+    __slots__ = ("_end", "_handled", "_in_hand", "first", "last", "next_to_commit")
 
     def __init__(self) -> None:
         self.first: int | None = None
         self.last = -1
         self.next_to_commit: int | None = None
+        self._end: int | None = None
         self._in_hand: deque[int] = deque()
         self._handled: set[int] = set()
+
+    @property
+    def position(self) -> int | None:
+        """Before it everything is handled, by us or by who had the partition before; None = not known."""
+        if self._in_hand:
+            return self._in_hand[0]
+        return max((offset for offset in (self.next_to_commit, self._end) if offset is not None), default=None)
+
+    def note_end(self, offset: int) -> None:
+        """The partition ends here, behind what was handed out: there may be a gap, and there is nothing more."""
+        self._end = offset
 
     def note_delivered(self, offset: int) -> None:
         """This record was handed out; offsets come in ascending order."""

@@ -22,6 +22,7 @@ from telemetry import metrics
 from workers.feedback.callbacks import Mailbag, Refusal, Sorter
 from workers.feedback.event_books import EventBooks, Findings
 from workers.feedback.postponed import Postponed
+from workers.feedback.progress import Progress
 from workers.feedback.recorder import Recorder
 from workers.news.event_desk import EventDesk
 from workers.news.status_board import StatusBoard
@@ -49,7 +50,7 @@ class Tools(NamedTuple):
     recorder: Recorder
     desk: EventDesk
     lag: LagGauge
-    read_lag: Callable[[], dict[tuple[str, int], int]]
+    progress: Progress
     beat: Callable[[str, float], None]
     note_batch: Callable[[int], None]
     clock: Callable[[], float] = time.monotonic
@@ -162,14 +163,13 @@ class Webhook:
         self.tell(findings)
 
     def note_progress(self) -> None:
-        """Say how much waits in our partitions: a watermark means nothing while something does."""
-        lag = self._tools.read_lag()
-        if lag:
-            self._tools.recorder.insist("progress", lambda cursor, _: watermarks.note_progress(cursor, lag))
+        """Say up to when all that was in our partitions is applied: without that a watermark means nothing."""
+        applied = self._tools.progress.reached()
+        self._tools.progress.look(self._tools.recorder.insist("progress", lambda cursor, _: watermarks.note_progress(cursor, applied)))
 
     def sweep(self) -> None:
-        """Forget rejections that nothing can change any more."""
-        self._tools.recorder.insist("sweep", lambda cursor, _: suppressions.sweep(cursor))
+        """Forget rejections that nothing can change any more, and partitions that are no more."""
+        self._tools.recorder.insist("sweep", lambda cursor, _: suppressions.sweep(cursor) + watermarks.sweep_progress(cursor))
 
     def tidy(self) -> None:
         """Nothing to do: forget the events that the broker has, before the keeper takes them for left over."""

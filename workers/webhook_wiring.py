@@ -21,6 +21,7 @@ from workers.failpoints import Incarnation
 from workers.feedback.callbacks import Sorter
 from workers.feedback.event_books import EventBooks
 from workers.feedback.postponed import Postponed
+from workers.feedback.progress import Progress
 from workers.feedback.recorder import Recorder
 from workers.flight import flight_log
 from workers.flight.flight_log import FlightLog
@@ -40,6 +41,10 @@ WAITING_S = 60.0
 # The thread that waits for Postgres is to go on as soon as it has an answer, and not after Python's usual 5 ms.
 SWITCH_S = 0.0005
 CONNECTIONS = 2
+# A broker answers behind a fetch that waits for records, half a second at most.
+ENDS_LIMIT_S = 2.0
+# A partition that was added is to be found before anybody believes that nothing of its topic waits (workers/keeping/doubt_rules.py).
+NEW_PARTITIONS_MS = "5000"
 # Asking waits for a transaction to end. At the start it is asked at once, which is when it matters.
 SUSPECTS_FRESH_S = 10.0
 # A batch is some ten thousand objects without cycles, all gone when it is recorded: looking for cycles all the time costs a tenth.
@@ -101,7 +106,7 @@ def _assemble(context: RoleContext, source: KafkaSource, hand: FlightLog, record
         recorder=recorder,
         desk=desk,
         lag=LagGauge(source.lag),
-        read_lag=source.lag,
+        progress=Progress(source.positions, partial(source.ends, ENDS_LIMIT_S)),
         beat=context.beat,
         note_batch=context.note_batch,
         board=board,
@@ -133,7 +138,7 @@ def _open_source(context: RoleContext) -> KafkaSource:
         instance_id=f"{settings.worker_name}-{socket.gethostname()}-{context.name}",
         offset_reset=settings.kafka_offset_reset,
         max_poll_interval_s=settings.kafka_max_poll_interval_ms / 1000,
-        client_settings=dict(settings.kafka_client),
+        client_settings={"topic.metadata.refresh.interval.ms": NEW_PARTITIONS_MS, **settings.kafka_client},
     )
 
 

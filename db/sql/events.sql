@@ -200,11 +200,12 @@ ORDER BY i.provider, i.account_tenant
 ON CONFLICT (provider, account_tenant) DO UPDATE SET newest_at = greatest(w.newest_at, excluded.newest_at), updated_at = now()
 
 -- name: note_progress
--- How many callbacks wait in each partition.
-INSERT INTO webhook_progress AS p (topic, partition, lag)
-SELECT i.topic, i.partition, i.lag FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(lags)s::bigint[]) AS i(topic, partition, lag)
+-- Up to when what was in each partition is applied; NULL = nothing new is known, but that the partition is there.
+INSERT INTO webhook_progress AS p (topic, partition, applied_until)
+SELECT i.topic, i.partition, i.applied_until
+FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(moments)s::timestamptz[]) AS i(topic, partition, applied_until)
 ORDER BY i.topic, i.partition
-ON CONFLICT (topic, partition) DO UPDATE SET lag = excluded.lag, updated_at = now()
+ON CONFLICT (topic, partition) DO UPDATE SET applied_until = greatest(p.applied_until, excluded.applied_until), updated_at = now()
 
 -- name: read_watermarks
 SELECT w.provider, w.account_tenant, w.newest_at FROM webhook_watermarks w
@@ -212,7 +213,13 @@ SELECT w.provider, w.account_tenant, w.newest_at FROM webhook_watermarks w
 -- name: read_watermark_ages
 SELECT w.provider, w.account_tenant, greatest(0, EXTRACT(EPOCH FROM now() - w.newest_at))::float8 FROM webhook_watermarks w
 
--- name: find_quiet_topics
--- Topics of which every partition was heard of lately, and none has callbacks waiting; and when the one heard of longest ago said so.
-SELECT p.topic, min(p.updated_at) FROM webhook_progress p
-GROUP BY p.topic HAVING max(p.lag) = 0 AND min(p.updated_at) >= now() - %(fresh_s)s::float8 * interval '1 second'
+-- name: find_applied
+-- Up to when all that was in each topic is applied: the least of its partitions, and nothing where one has said nothing yet.
+SELECT p.topic, min(p.applied_until) FROM webhook_progress p
+GROUP BY p.topic HAVING bool_and(p.applied_until IS NOT NULL)
+
+-- name: sweep_progress
+-- Partitions of which nobody has said anything for long, while others of their topic are read: they are no more.
+DELETE FROM webhook_progress p
+WHERE p.updated_at < now() - %(days)s::int * interval '1 day' AND EXISTS (
+    SELECT FROM webhook_progress o WHERE o.topic = p.topic AND o.updated_at >= now() - interval '1 hour')

@@ -150,6 +150,45 @@ def test_lag_counts_what_is_behind_the_handled_records(cluster: KafkaMock) -> No
         assert source.lag() == {(topic.name, 0): 6}
 
 
+def test_a_partition_where_nothing_is_left_or_ever_was_has_a_position_too(cluster: KafkaMock) -> None:
+    topic = Topic(cluster, partitions=2)
+    topic.produce([b"x"] * 10)
+    with source_of(topic) as source:
+        source.commit(poll_count(source, 10))
+        wait_until(lambda: topic.committed() == 10, source)
+    with source_of(topic) as successor:
+        wait_until(lambda: successor.positions() == {(topic.name, 0): 10, (topic.name, 1): 0}, successor)
+        assert successor.lag() == {(topic.name, 0): 0, (topic.name, 1): 0}
+        topic.produce([b"y"] * 3)
+        assert successor.ends(5.0) == {(topic.name, 0): 13, (topic.name, 1): 0}, "asked, not remembered"
+
+
+def test_what_is_held_is_not_taken_for_handled_where_its_partition_ends(cluster: KafkaMock) -> None:
+    calm, held = Topic(cluster), Topic(cluster)
+    both = Subscription(((calm.name, "normal"), (held.name, "bulk")), ("normal", "bulk"))
+    held.produce([b"held"] * 5)
+    with source_of(calm, both) as source:
+        source.hold([held.name])
+        wait_until(lambda: source.positions().get((calm.name, 0)) == 0, source)
+        source.keep_alive()
+        for _ in range(10):
+            assert source.poll(10, 0.05) == []
+        assert source.positions()[held.name, 0] in (None, 0)
+        source.hold([])
+        records = poll_count(source, 5)
+        assert source.positions()[held.name, 0] == 0
+        source.commit(records)
+        wait_until(lambda: source.positions()[held.name, 0] == 5, source)
+
+
+def test_where_no_broker_answers_in_time_no_end_is_known(own_cluster: KafkaMock, caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic(own_cluster)
+    with source_of(topic) as source:
+        wait_until(lambda: source.positions() == {(topic.name, 0): 0}, source)
+        own_cluster.stop()
+        assert source.ends(0.2) == {}
+
+
 def test_lanes_come_from_topics_and_a_regex_finds_no_hidden_topic(cluster: KafkaMock) -> None:
     word = uuid.uuid4().hex[:8]
     refunds, high, dead = (Topic(cluster, name=f"{word}.{name}") for name in ("refunds", "high", "dlq"))

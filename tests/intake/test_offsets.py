@@ -53,3 +53,20 @@ def test_the_offset_never_moves_back_nor_past_what_is_handled(order: list[int]) 
         assert has_moved == (committed > last)
         assert committed == next(number for number in range(31) if number not in handled)
         last = committed
+
+
+def test_before_the_position_everything_is_handled() -> None:
+    offsets = Offsets()
+    assert offsets.position is None, "where it begins is not known"
+    offsets.note_end(7)
+    assert offsets.position == 7, "nothing was left to be handed out"
+    offsets.note_delivered(7)
+    offsets.note_delivered(8)
+    offsets.note_end(10)
+    assert offsets.position == 7
+    offsets.note_handled([7, 8])
+    assert offsets.position == 10, "what is behind the last record is a gap"
+    offsets.note_delivered(12)
+    assert offsets.position == 12
+    offsets.note_handled([12])
+    assert offsets.position == 13

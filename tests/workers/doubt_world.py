@@ -108,12 +108,13 @@ class DoubtWorld(Loop):
             "UPDATE uncertain_attempts SET since = %(now)s, check_at = %(now)s WHERE since > now() - interval '1 hour'", {"now": self.now}
         )
 
-    def report(self, newest, *events, lag=0):
-        """Events are applied, and with them the accounts' webhooks have reported up to that moment."""
+    def report(self, newest, *events, is_behind=False):
+        """Events are applied, and with them the accounts' webhooks have reported up to that moment; nothing waits, unless we are behind."""
         bag = Mailbag([arrival_of(one) for one in events])
         bag.newest.update(dict.fromkeys([(a.provider, a.tenant) for a in self.accounts], newest))
         found = self.ledger.database.run(lambda cursor: self.books.record(cursor, bag, []))
-        self.ledger.database.run(lambda cursor: watermarks.note_progress(cursor, {(topic, 0): lag for topic in self.topics.values()}))
+        applied = dict.fromkeys([(topic, 0) for topic in self.topics.values()], None if is_behind else datetime.now(UTC))
+        self.ledger.database.run(lambda cursor: watermarks.note_progress(cursor, applied))
         return found
 
     def keeper(self, policies=USUAL, failpoints=None, database=None, clock=None, exchange=None, monotonic=time.monotonic):

@@ -122,14 +122,20 @@ def test_events_that_waited_for_their_send_are_applied_by_the_loop(world, loop):
 # -- watermarks --------------------------------------------------------------------------------------------------------
 
 
-def marks(world, topics=None):
-    return world.run(lambda cursor: watermarks.read(cursor, topics or {"sendgrid": "webhook-sendgrid"}))
+def marks(world):
+    found = world.run(lambda cursor: watermarks.marks(cursor, {"sendgrid": "webhook-sendgrid"}))
+    return {owner: mark.at for owner, mark in found.items()}
+
+
+def applied(world):
+    """Is it known up to when all callbacks are applied?"""
+    (mark,) = world.run(lambda cursor: watermarks.marks(cursor, {"sendgrid": "webhook-sendgrid"})).values()
+    return mark.applied_until is not None
 
 
 def test_the_watermark_of_an_account_is_its_newest_events_time_and_never_goes_back(world, loop):
     sent = world.send()
     newest = event("opened", sent, after_s=500)
-    loop.lag = {("webhook-sendgrid", 0): 0}
     loop.put(bare(newest))
     loop.put(bare(event("delivered", sent, after_s=5)))
     loop.turn()
@@ -140,7 +146,6 @@ def test_the_watermark_of_an_account_is_its_newest_events_time_and_never_goes_ba
 
 def test_a_repeat_or_a_foreign_event_shows_as_well_that_the_account_reports(world, loop):
     newest = event("delivered", recipient="nobody@a.test", message_id="x")
-    loop.lag = {("webhook-sendgrid", 0): 0}
     loop.put(bare(newest))
     loop.turn()
     assert marks(world) == {("sendgrid", 0): newest.at}
@@ -148,26 +153,28 @@ def test_a_repeat_or_a_foreign_event_shows_as_well_that_the_account_reports(worl
 
 def test_an_event_from_the_future_says_no_more_than_the_record_that_brought_it(world, loop):
     sent = world.send()
-    loop.lag = {("webhook-sendgrid", 0): 0}
     loop.put(bare(event("delivered", sent, after_s=80_000)), received_at_s=sent_s(sent) + 60)
     loop.turn()
     assert marks(world)["sendgrid", 0].timestamp() == pytest.approx(sent_s(sent) + 60)
 
 
-def test_without_knowing_that_nothing_waits_there_is_no_watermark(world, loop):
+def test_a_watermark_says_nothing_before_all_that_was_in_every_partition_then_is_applied(world, loop):
+    sendgrid = "webhook-sendgrid"
+
+    def note(first, second):
+        """(Handled up to, ends at) of two partitions."""
+        loop.partitions = {(sendgrid, 0): first, (sendgrid, 1): second}
+        loop.now_s += webhook.PROGRESS_EVERY_S
+        loop.turn()
+        return applied(world)
+
     loop.put(bare(event("delivered", world.send())))
     loop.turn()
-    assert marks(world) == {}, "nobody has said how much waits"
-    loop.lag = {("webhook-sendgrid", 0): 0, ("webhook-sendgrid", 1): 3}
-    loop.now_s += webhook.PROGRESS_EVERY_S
-    loop.turn()
-    assert marks(world) == {}, "three callbacks wait"
-    loop.lag = {("webhook-sendgrid", 0): 0, ("webhook-sendgrid", 1): 0}
-    loop.now_s += webhook.PROGRESS_EVERY_S
-    loop.turn()
-    assert len(marks(world)) == 1
-    world.run(lambda cursor: cursor.execute("UPDATE webhook_progress SET updated_at = now() - interval '1 hour' WHERE partition = 0"))
-    assert marks(world) == {}, "nobody reads a partition"
+    assert not applied(world), "nobody has said anything"
+    assert not note((5, 5), (None, 3)), "where the second one stands is not known"
+    assert not note((7, 9), (0, 3)), "three callbacks wait that were seen"
+    assert not note((7, 99), (2, 3)), "one callback is left of those that were seen"
+    assert note((9, 99), (3, 50)), "all that was seen is handled, though more waits in both"
 
 
 def sent_s(sent):

@@ -8,6 +8,7 @@ from tests.workers.loop_world import Source
 from workers.failpoints import Failpoints
 from workers.feedback.callbacks import Sorter
 from workers.feedback.postponed import Postponed
+from workers.feedback.progress import Progress
 from workers.feedback.recorder import Recorder
 from workers.news.event_desk import EventDesk
 from workers.steps.lag_gauge import LagGauge
@@ -53,11 +54,12 @@ class Hand:
 
 
 class WebhookLoop:
-    """One worker. `listeners` reads the callbacks of each (provider, tenant); the topic of a provider is "webhook-<provider>"."""
+    """One worker. `listeners` reads the callbacks of each (provider, tenant); the topic of a provider is "webhook-<provider>".
+    `partitions` says of each (topic, number) up to where it is handled, and where it ends."""
 
     def __init__(self, world, accounts, listener_of, books=None, recorder=None):
         self.world, self.source, self.broker, self.now_s = world, Source(), Broker(), 1000.0
-        self.lag, self.hand = {}, Hand()
+        self.hand, self.partitions = Hand(), {}
         patience = Patience(world.database, self.source.keep_alive, lambda s: None, lambda stage, limit: None)
         recorder = recorder or Recorder([patience], lambda: None)
         quarantine = Quarantine(recorder, lambda: self.now_s)
@@ -72,12 +74,15 @@ class WebhookLoop:
                 recorder=recorder,
                 desk=EventDesk(self.broker),
                 lag=LagGauge(dict),
-                read_lag=lambda: self.lag,
+                progress=Progress(self._positions, lambda: {place: end for place, (_, end) in self.partitions.items()}),
                 beat=lambda stage, limit: None,
                 note_batch=lambda count: None,
                 clock=lambda: self.now_s,
             )
         )
+
+    def _positions(self):
+        return {place: position for place, (position, _) in self.partitions.items()}
 
     def put(self, value, provider="sendgrid", received_at_s=None):
         """One record of a webhook topic."""

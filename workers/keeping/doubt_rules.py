@@ -14,9 +14,10 @@ from db.watermarks import Mark
 
 Policy = Literal["resend", "hold"]
 
-# Between the watermark's passing and the word that nothing waits: longer than a webhook worker needs to look twice.
-SETTLE_S = 20.0
-_SETTLED_S = SETTLE_S + 10.0  # by then each partition has given its word
+# From the watermark's passing to the moment up to which all must be applied: longer than posts to the ingress overtake each other, and
+# than a new partition takes to be found and read.
+SETTLE_S = 30.0
+_SETTLED_S = SETTLE_S + 15.0  # by then each partition has given its word
 _SOONEST_S, _LATEST_S, _SHARE_OF_AGE = 15.0, 900.0, 0.1
 
 
@@ -113,10 +114,10 @@ def _passed_at(doubted: Doubted, evidence: Evidence, now: datetime) -> datetime 
 
 
 def _is_silence(evidence: Evidence, passed_at: datetime | None) -> bool:
-    """Is nothing left that could still speak? Events of one moment come in no order and through several partitions: after the
-    watermark has passed, each partition must have said that nothing waits in it."""
-    quiet_since = evidence.mark.quiet_since if evidence.mark else None
-    return passed_at is not None and quiet_since is not None and quiet_since >= passed_at + timedelta(seconds=SETTLE_S)
+    """Is nothing left that could still speak? Events of one moment come in no order and through several partitions: all that was in
+    each of them a while after the watermark has passed must be applied."""
+    applied_until = evidence.mark.applied_until if evidence.mark else None
+    return passed_at is not None and applied_until is not None and applied_until >= passed_at + timedelta(seconds=SETTLE_S)
 
 
 def _waiting(doubted: Doubted, evidence: Evidence, wait: Wait, passed_at: datetime | None, now: datetime) -> Waiting:

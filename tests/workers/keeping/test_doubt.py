@@ -81,28 +81,36 @@ def test_a_watermark_short_of_the_margin_is_not_past(world):
 
 def test_while_callbacks_wait_in_kafka_no_watermark_is_believed(world):
     world.doubt("j")
-    world.report(world.now + 60 * MINUTE, lag=1)
+    world.report(world.now + 60 * MINUTE, is_behind=True)
     world.keep(2 * HOUR)
     assert (world.resends(), world.waits()) == ([], {"j": "watermark"})
 
 
-def test_a_watermark_counts_once_every_partition_has_said_after_it_that_nothing_waits(world):
+def test_a_watermark_counts_once_all_that_was_in_every_partition_after_it_is_applied(world):
     """A backlog that comes at once, through several partitions: the newest event may be applied before the older ones."""
     world.doubt("j")
     keeper = world.keeper(clock=lambda cursor: doubt_keeper.doubt.clock(cursor))
     world.report(world.began + HOUR * MINUTE)
 
-    def look(word_s):
-        """The keeper looks; a partition gave its word so many seconds ago."""
-        world.run(f"UPDATE webhook_progress SET updated_at = now() - interval '{word_s} seconds'")
-        world.run("UPDATE uncertain_attempts SET check_at = now()")
+    def look(partition, passed_s, applied_s):
+        """The keeper looks so long after the watermark has passed; of what was in the partition, so much less is applied."""
+        world.run(
+            "INSERT INTO webhook_progress (topic, partition, applied_until)"
+            f" SELECT topic, {partition}, now() - interval '{applied_s} seconds' FROM webhook_progress WHERE partition = 0"
+            " ON CONFLICT (topic, partition) DO UPDATE SET applied_until = excluded.applied_until"
+        )
+        world.run(f"UPDATE uncertain_attempts SET check_at = now(), passed_at = now() - interval '{passed_s} seconds'")
         keeper.round()
         return world.resends()
 
-    assert look(5) == [] and look(5) == [], "both words were given before the watermark was seen"
-    world.run("UPDATE uncertain_attempts SET passed_at = now() - interval '25 seconds'")
-    assert look(10) == [], "the callbacks of that moment may not have been read yet"
-    assert look(1) == ["j"]
+    assert look(0, passed_s=0, applied_s=0) == [], "it has passed this moment"
+    assert look(0, passed_s=3_600, applied_s=3_605) == [], "of when it passed, nobody has said anything"
+    assert look(0, passed_s=3_600, applied_s=3_580) == [], "what was on its way to Kafka then may not have been read yet"
+    assert look(1, passed_s=3_600, applied_s=3_580) == []
+    assert look(0, passed_s=3_600, applied_s=0) == [], "the other partition is behind"
+    world.run("UPDATE webhook_progress SET applied_until = NULL WHERE partition = 1")
+    assert look(0, passed_s=3_600, applied_s=0) == [], "the other partition was found, and nothing is known of it"
+    assert look(1, passed_s=3_600, applied_s=3_560) == ["j"], "however far both are behind now"
 
 
 def test_an_account_of_which_no_event_ever_came_is_held_and_reported(world):
