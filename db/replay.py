@@ -31,13 +31,14 @@ class Chosen(NamedTuple):
     source: dict[str, Any]
     value: bytes | None
     job_id: str | None
+    at: datetime
 
 
 def choose(cursor: Cursor, choice: Choice, skipped: Sequence[str], limit: int) -> list[Chosen]:
     """The oldest that fit, locked for this transaction; `skipped` were looked at before and left."""
     values = choice._asdict() | {"ids": uuid_array(choice.ids) if choice.ids else None, "skipped": uuid_array(skipped), "limit": limit}
     rows = fetch(cursor, sql("choose_dead_letters"), values)
-    return [Chosen(i, row_id, n, source, bytes(v) if v is not None else None, job_id) for i, row_id, n, source, v, job_id in rows]
+    return [Chosen(i, row_id, n, source, None if value is None else bytes(value), *rest) for i, row_id, n, source, value, *rest in rows]
 
 
 def find(cursor: Cursor, choice: Choice, limit: int) -> list[tuple[Any, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from db import postponed
 from db.connection import Cursor, fetch, number_array, text_array, time_array
 from db.queries import sql
 
@@ -49,14 +50,16 @@ def sweep_progress(cursor: Cursor) -> int:
 
 class Mark(NamedTuple):
     """How far an account's events are applied. `applied_until`: all that was in the topic of its ESP at that moment is, too (None = of
-    one of its partitions nobody has said so yet)."""
+    one of its partitions nobody has said so yet), but for callbacks that came until `unread_until` and could not be verified."""
 
     at: datetime
     applied_until: datetime | None
+    unread_until: datetime | None = None
 
 
 def marks(cursor: Cursor, topics: Mapping[str, str]) -> dict[Owner, Mark]:
     """How far the events of each account are applied, and whether that can be relied on. `topics` names each ESP's topic."""
     applied = dict(fetch(cursor, sql("find_applied"), {}))
-    rows = fetch(cursor, sql("read_watermarks"), {})
-    return {(provider, tenant): Mark(at, applied.get(topics.get(provider))) for provider, tenant, at in rows}
+    unread = postponed.find_unread(cursor)
+    rows = [(provider, tenant, at, topics.get(provider, "")) for provider, tenant, at in fetch(cursor, sql("read_watermarks"), {})]
+    return {(provider, tenant): Mark(at, applied.get(topic), unread.get(topic)) for provider, tenant, at, topic in rows}

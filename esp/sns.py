@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -51,6 +51,14 @@ _ISSUER_HOST = ".amazontrust.com"
 _SIGNER = re.compile(r"sns(-signing)?([.-][a-z0-9-]+)?\.amazonaws\.(com(\.cn)?|eu)")
 
 
+class _Rest(NamedTuple):
+    length_s: float
+    until_s: float
+
+
+_HOST = ""
+
+
 class Certificates:
     """The keys of the certificates behind SigningCertURLs, fetched once each.
 
@@ -65,7 +73,7 @@ class Certificates:
         self._now = now
         self._is_private = is_private
         self._known: dict[str, tuple[RSAPublicKey, datetime]] = {}
-        self._rest_s, self._rests_until_s = _FIRST_REST_S, 0.0
+        self._rests: dict[str, _Rest] = {}
 
     def key_of(self, url: str) -> RSAPublicKey:
         """Raises BadCallback where the certificate cannot be believed, ConnectionError where it cannot be had now."""
@@ -115,15 +123,26 @@ class Certificates:
         raise ConnectionError(f"the certificate of SNS cannot be fetched now: {why}")
 
     def _ask(self, url: str) -> Reply | NoReply:
-        if self._now() < self._rests_until_s:
-            raise ConnectionError("the certificate of SNS cannot be fetched now: there was no answer a moment ago")
+        """A host that gives no answer is left in peace as a whole, one that has an error for an address only as to that."""
+        if any(self._now() < self._rests[what].until_s for what in (_HOST, url) if what in self._rests):
+            raise ConnectionError("the certificate of SNS cannot be fetched now: it could not a moment ago")
         answer = self._fetch(url)
         if isinstance(answer, NoReply):
-            self._rests_until_s = self._now() + self._rest_s
-            self._rest_s = min(self._rest_s * 2, _LONGEST_REST_S)
+            self._rest(_HOST)
         else:
-            self._rest_s = _FIRST_REST_S
+            self._rests.pop(_HOST, None)
+            if answer.status >= 500 or answer.status == 429:
+                self._rest(url)
+            else:
+                self._rests.pop(url, None)
         return answer
+
+    def _rest(self, what: str) -> None:
+        before = self._rests.pop(what, None)
+        length_s = min(before.length_s * 2, _LONGEST_REST_S) if before else _FIRST_REST_S
+        while len(self._rests) >= _MOST_CERTIFICATES:
+            del self._rests[next(iter(self._rests))]
+        self._rests[what] = _Rest(length_s, self._now() + length_s)
 
     def _check_chain(self, leaf: x509.Certificate, others: list[x509.Certificate], now: datetime) -> None:
         is_pinned = self._is_private and leaf in self._roots and leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from config.settings import Settings
-from db import dead_letters, ledger, outbox, payloads, replay
+from db import dead_letters, ledger, outbox, payloads, postponed, replay
 from db.connection import Cursor, Database
 from db.dead_letters import DeadLetter
 from db.ledger import NewJob
 from db.payloads import Payload, Vault
+from db.postponed import Postponed
 from db.replay import Choice, Chosen
 from mail.decode import decode, decode_one
 from mail.errors import InvalidJob
@@ -69,11 +70,15 @@ def run_drop(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def revive(cursor: Cursor, letters: Sequence[Chosen], vault: Vault, settings: Settings) -> Page:
-    """Dead jobs become due again; letters that never became a job are decoded once more, and become rows where they are jobs now."""
+    """Dead jobs become due again; letters that never became a job are decoded once more, and become rows where they are jobs now. An
+    ESP's callback is verified once more, and applied, by a webhook worker."""
     revived = replay.revive(cursor, letters, vault)
     page = Page([], [], Counter())
     for letter in letters:
-        if letter.value is None:
+        if letter.value is not None and letter.source.get("topic") in settings.webhook_topics.values():
+            postponed.put(cursor, [Postponed(**letter.source, value=letter.value, received_at_s=letter.at.timestamp())])
+            _note(page, letter, "replayed")
+        elif letter.value is None:
             _note(page, letter, "still without the original bytes")
         elif letter.row_id:
             _note(page, letter, "replayed" if letter.row_id in revived else "not dead any more")

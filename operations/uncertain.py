@@ -49,6 +49,10 @@ ADVICE = {
         "held: no event of this account has ever been applied",
         f"set up the ESP's webhook; events from now on do it. Or {_ASK}",
     ),
+    "unread": (
+        "held: callbacks of the ESP that came since could not be verified",
+        f"see that the webhook worker can fetch what it verifies them with, its log says what; or {_ASK}",
+    ),
     "search": ("the ESP's search does not answer, or reaches back no more", f"check the API key's rights and the ESP's status; or {_ASK}"),
     "policy": ("held: UNCERTAIN_POLICY_TRANSACTIONAL or _MARKETING says hold", f"wait for an event; or {_ASK}"),
     "no-evidence": ("held: this ESP reports nothing, and UNCERTAIN_POLICY_SMTP says hold", f"look into the relay's log; or {_ASK}"),

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import telemetry.log
-from db import doubt, housekeeping, mailbox_domains, outbox, partitions, slots
+from db import doubt, housekeeping, mailbox_domains, outbox, partitions, postponed, slots
 from db.connection import Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
@@ -153,6 +153,7 @@ class Keeper:
             self._count("swept rows that are too old from a default partition", partial(partitions.sweep_default, table=table, day=limit))
         self._count("forgot domains that nobody writes to", mailbox_domains.forget_old)
         self._count("forgot old doubts", partial(doubt.forget_old, days=settings.retention_jobs_days))
+        self._count("forgot callbacks given up", partial(postponed.forget_given_up, days=settings.retention_jobs_days))
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
 
     def _settle_and_forget(self, slot: int) -> None:

@@ -19,7 +19,7 @@ from db.connection import UnfitValue
 from intake.source import Source
 from mail.record import Record
 from telemetry import metrics
-from workers.feedback.callbacks import Mailbag, Refusal, Sorter
+from workers.feedback.callbacks import Mailbag, Refusal, Sorter, is_retried
 from workers.feedback.event_books import EventBooks, Findings
 from workers.feedback.postponed import Postponed
 from workers.feedback.progress import Progress
@@ -58,9 +58,9 @@ class Tools(NamedTuple):
 
 
 class UnderWay(NamedTuple):
-    """A batch that is being recorded: its records but those that are postponed, the outbox rows that go with it, and its end."""
+    """A batch that is being recorded: its records, the outbox rows that go with it, and its end."""
 
-    records: list[Record]
+    records: Sequence[Record]
     published_ids: list[str]
     end: "Future[Findings]"
 
@@ -93,11 +93,10 @@ class Webhook:
         """The way of a batch: unwrap, verify and parse; join, settle and record in one transaction; publish, tell, commit. The last
         three are done by `finish`, when the next batches have been read."""
         bag = self._timed("sort", partial(self._tools.sorter.sort, records))
-        self._tools.postponed.keep(bag.postponed)
+        self._tools.postponed.judge(bag)
         if len(self._under_way) >= self._tools.recorder.width:
             self.finish()
-        later = {record.name for record in bag.postponed}
-        self._begin([record for record in records if record.name not in later], bag)
+        self._begin(records, bag)
 
     def finish_all(self) -> None:
         while self._under_way:
@@ -118,7 +117,7 @@ class Webhook:
         self._tools.quarantine.absolve(records)
         self._tools.note_batch(0)
 
-    def _begin(self, records: list[Record], bag: Mailbag) -> None:
+    def _begin(self, records: Sequence[Record], bag: Mailbag) -> None:
         """One transaction for the whole batch."""
         tools = self._tools
         done = [] if self._under_way else tools.desk.delivered()  # not those that another transaction deletes
@@ -180,9 +179,9 @@ class Webhook:
             desk.forget(done)
 
     def _take(self) -> list[Record]:
-        """What Kafka has, and what was postponed and may be tried now: in this order, since a topic with too much of it is held."""
-        records = self._tools.source.poll(RECORDS_MOST, 0.0 if self._under_way else POLL_S)
-        return self._tools.postponed.take() + records
+        """What was postponed and may be tried now, and what Kafka has: in this order, since a topic with too much of it is held."""
+        postponed = self._tools.postponed.take()
+        return postponed + self._tools.source.poll(RECORDS_MOST, 0.0 if self._under_way or postponed else POLL_S)
 
     def _handle_alone(self, records: Sequence[Record], problem: Exception) -> None:
         """Something in these records is what Postgres cannot hold: one after the other, so that it costs itself only."""
@@ -193,7 +192,8 @@ class Webhook:
             return
         (record,) = records
         log.error("the store cannot hold what a callback says", record=record.name, kind=type(problem).__name__)
-        bag = Mailbag(refusals=[Refusal(record, f"the store cannot hold it ({type(problem).__name__})")])
+        refusal = Refusal(record, f"the store cannot hold it ({type(problem).__name__})")
+        bag = Mailbag(refusals=[refusal], read=[record.offset] if is_retried(record) else [])
         findings = self._tools.recorder.insist("refuse", lambda cursor, number: self._tools.books.record(cursor, bag, [], number))
         self._tools.desk.publish(findings.postings)
         self.tell(findings)

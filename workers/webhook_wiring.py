@@ -101,7 +101,7 @@ def _assemble(context: RoleContext, source: KafkaSource, hand: FlightLog, record
         source=source,
         quarantine=quarantine,
         sorter=Sorter(topics_of(settings), settings.accounts, _Listeners().of, quarantine, hand, points),
-        postponed=Postponed(source.owns, source.hold),
+        postponed=Postponed(recorder, list(topics_of(settings)), source.hold),
         books=EventBooks(place, topics, settings.email_recipient_redirect, settings.keep_unmatched_events),
         recorder=recorder,
         desk=desk,

@@ -2,7 +2,7 @@
 
 -- name: choose_dead_letters
 -- The oldest dead letters that fit and were not replayed or dropped yet; NULL = any. Locked, so that two replays share nothing.
-SELECT d.id, j.id, d.record_index, d.source, d.value, d.job_id
+SELECT d.id, j.id, d.record_index, d.source, d.value, d.job_id, d.created_at
 FROM dead_letters d
 LEFT JOIN email_jobs j ON j.id = d.row_id
 WHERE d.replayed_at IS NULL

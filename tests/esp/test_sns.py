@@ -235,6 +235,24 @@ def test_a_host_that_gives_no_answer_is_left_in_peace_for_a_while_and_longer_eac
     assert is_believed(verify_envelope, envelope(leaf), TOPIC, certificates)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_address_with_an_error_is_left_in_peace_and_no_other_is(roots: Path, web: Web, leaf: Authority, status: int) -> None:
+    now = [NOW.timestamp()]
+    certificates = Certificates(HOST, roots, web.fetch, lambda: now[0])
+    broken = URL.replace(".pem", "-broken.pem")
+    web.pages[broken] = Reply(status, {}, b"")
+    for _ in range(50):
+        with pytest.raises(ConnectionError):
+            certificates.key_of(broken)
+    assert web.asked.count(broken) == 1
+    assert certificates.key_of(URL)
+    for _ in range(600):
+        now[0] += 1.0
+        with pytest.raises(ConnectionError):
+            certificates.key_of(broken)
+    assert 5 < web.asked.count(broken) < 20
+
+
 def test_an_answer_that_is_no_certificate_keeps_nobody_from_asking(certificates: Certificates, web: Web, leaf: Authority) -> None:
     other = URL.replace("-1.pem", "-2.pem")
     web.pages[other] = Reply(503, {}, b"")

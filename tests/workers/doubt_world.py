@@ -117,6 +117,14 @@ class DoubtWorld(Loop):
         self.ledger.database.run(lambda cursor: watermarks.note_progress(cursor, applied))
         return found
 
+    def postpone_callback(self, at):
+        """A callback of each ESP came at that moment and could not be verified."""
+        for topic in self.topics.values():
+            put = (
+                "INSERT INTO postponed_callbacks (topic, partition, record_offset, value, stored_at) VALUES (%(topic)s, 0, 0, 'x', %(at)s)"
+            )
+            self.run(put, {"topic": topic, "at": at})
+
     def keeper(self, policies=USUAL, failpoints=None, database=None, clock=None, exchange=None, monotonic=time.monotonic):
         return DoubtKeeper(
             Terms(policies, GRACE_S, self.topics, TOPICS.events),

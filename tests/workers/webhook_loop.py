@@ -69,7 +69,7 @@ class WebhookLoop:
                 source=self.source,
                 quarantine=quarantine,
                 sorter=Sorter(providers, accounts, listener_of, quarantine, self.hand, Failpoints({})),
-                postponed=Postponed(self.source.owns, self.source.hold, lambda: self.now_s),
+                postponed=Postponed(recorder, list(providers), self.source.hold, lambda: self.now_s),
                 books=books or world.books,
                 recorder=recorder,
                 desk=EventDesk(self.broker),

@@ -40,12 +40,15 @@ class Refusal(NamedTuple):
 @dataclass(slots=True)
 class Mailbag:
     """What one batch of records holds. `newest` is, for each account (provider, tenant), up to when it has reported; `postponed`
-    are records that cannot be verified just now, for this `problem`, `empty` counts callbacks by provider in which there was no event."""
+    are records that cannot be verified just now, for this `problem`, `empty` counts callbacks by provider in which there was no event.
+    Of those that were postponed before, by the numbers of their rows: `read` are settled now, `given_up` are not tried any more."""
 
     arrivals: list[Arrival] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     newest: dict[tuple[str, int], datetime] = field(default_factory=dict)
     postponed: list[Record] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
+    given_up: list[int] = field(default_factory=list)
     problem: str = ""
     empty: Counter[str] = field(default_factory=Counter)
 
@@ -82,6 +85,7 @@ class Sorter:
             self._failpoints.touch(record.value)
             self._read(bag, record, record.value)
         self._flight_log.let_go()
+        bag.read += sorted({record.offset for record in records if is_retried(record)} - {record.offset for record in bag.postponed})
         if bag.postponed:
             log.warning("callbacks cannot be verified now, later again", records=len(bag.postponed), problem=bag.problem)
         return bag
@@ -117,6 +121,11 @@ class Sorter:
         if account is None:
             raise BadCallback(f"there is no account at {provider} that it could be meant for")
         return account
+
+
+def is_retried(record: Record) -> bool:
+    """Was it postponed before? Then its offset is the number of its row."""
+    return record.stored_source is not None
 
 
 def _arrival(event: Event, account: Account, received_at_s: float | None) -> Arrival:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from db import dead_letters, doubt, events, outbox, payloads, suppressions, unmatched, watermarks
+from db import dead_letters, doubt, events, outbox, payloads, postponed, suppressions, unmatched, watermarks
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.events import AttemptRow, Cell, Counts, JobRow, Look, Question
@@ -25,6 +25,7 @@ from workers.feedback import event_rows, event_rules
 from workers.feedback.callbacks import Mailbag, Refusal
 from workers.feedback.event_rows import Case
 from workers.feedback.event_rules import LOOKS, Arrival
+from workers.feedback.postponed import row_of
 from workers.news.status_board import Shown
 from workers.steps.bookkeeping import Topics
 
@@ -56,7 +57,7 @@ class EventBooks:
         self._keeps_unmatched = keeps_unmatched
 
     def record(self, cursor: Cursor, bag: Mailbag, published_ids: Sequence[str], number: int = 0) -> Findings:
-        """Write down a batch: its events, its refused callbacks, and how far each account has reported."""
+        """Write down a batch: its events, its callbacks that are refused or postponed, and how far each account has reported."""
         findings = Findings(number)
         arrivals = list({(a.at, a.id): a for a in bag.arrivals}.values())
         fresh = self._keep(cursor, self._join(cursor, arrivals))
@@ -67,6 +68,9 @@ class EventBooks:
         told = self._settle(cursor, [a for a in fresh if a.row_id], findings)
         letters = self._set_aside(cursor, bag.refusals)
         findings.refused.update(letter.reason for letter in letters)
+        postponed.put(cursor, [row_of(record) for record in bag.postponed])
+        postponed.delete(cursor, bag.read)
+        postponed.give_up(cursor, bag.given_up)
         watermarks.advance(cursor, bag.newest)
         self._post(cursor, told, letters, findings)
         outbox.delete(cursor, published_ids)

@@ -26,6 +26,7 @@ class Wait(StrEnum):
 
     WATERMARK = "watermark"  # the account's events are not applied far enough
     NO_WATERMARK = "no-watermark"  # no event of the account was ever applied
+    UNREAD = "unread"  # callbacks that came after it could not be verified
     SEARCH = "search"  # the ESP's search did not answer, or reaches back no more
     POLICY = "policy"  # a class of mail that is held
     NO_EVIDENCE = "no-evidence"  # an ESP that reports nothing at all
@@ -99,6 +100,8 @@ def _obstacle(doubted: Doubted, evidence: Evidence, policies: Policies) -> Wait 
         return Wait.NO_BYTES
     if evidence.is_reporting and evidence.mark is None:
         return Wait.NO_WATERMARK
+    if evidence.mark is not None and evidence.mark.unread_until is not None and evidence.mark.unread_until >= doubted.since:
+        return Wait.UNREAD
     if evidence.is_searchable and evidence.found is None and _is_far_enough(doubted, evidence):
         return Wait.SEARCH
     return None

@@ -153,6 +153,7 @@ def test_while_snss_certificate_cannot_be_fetched_its_callbacks_wait_and_no_othe
     ses.web.pages = pages
     ses.now_s += 60.0
     loop.now_s += 60.0
+    world.run(lambda cursor: cursor.execute("UPDATE postponed_callbacks SET check_at = now()"))
     loop.turn()
     assert world.status(sent) == "complained"
     assert dead_letters(world) == []

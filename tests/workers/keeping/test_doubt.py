@@ -475,3 +475,29 @@ def test_a_resend_after_which_the_first_attempt_turns_out_to_be_refused_is_no_du
     world.ledger.database.run(lambda cursor: ledger_rows.record_results(cursor, [late]))
     world.report(world.now, world.event("delivered", "j", 1))
     assert world.duplicates() == {} and world.status("j") == "delivered"
+
+
+# -- callbacks that nobody could read ----------------------------------------------------------------------------------
+
+
+def test_while_callbacks_that_came_since_cannot_be_verified_nothing_is_decided(world):
+    world.doubt("j")
+    world.postpone_callback(world.began + MINUTE)
+    world.pass_watermark()
+    world.report(world.began + 3 * HOUR * MINUTE)
+    world.keep(2 * HOUR)
+    assert (world.resends(), world.waits()) == ([], {"j": "unread"})
+    world.run("UPDATE postponed_callbacks SET value = NULL")
+    world.keep(HOUR)
+    assert (world.resends(), world.waits()) == ([], {"j": "unread"}), "given up, they were not read either"
+    world.run("DELETE FROM postponed_callbacks")
+    world.keep(HOUR)
+    assert world.resends() == ["j"]
+
+
+def test_callbacks_that_came_before_it_cannot_speak_of_it(world):
+    world.doubt("j")
+    world.postpone_callback(world.began - MINUTE)
+    world.report(world.began + 3 * HOUR * MINUTE)
+    world.keep(HOUR)
+    assert world.resends() == ["j"]
