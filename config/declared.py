@@ -80,6 +80,9 @@ class Settings:
     dedup_days: int = _ledger(whole(1, 3_650), 45, "A job id is known this long; keep it longer than Kafka's retention.", unit="days")
     retention_jobs_days: int = _ledger(whole(1, 36_500), 90, "Jobs and attempts older than this are dropped.", unit="days")
     retention_tracking_days: int = _ledger(whole(1, 36_500), 180, "Events older than this are dropped.", unit="days")
+    retention_dead_letters_days: int = _ledger(
+        whole(1, 36_500), 90, "Dead letters older than this are deleted, replayed or not; the audit log tells how many.", unit="days"
+    )
     keep_unmatched_events: bool = _ledger(kinds.TRUTH, True, "Keep events that belong to no email of ours (accounts shared with others).")
 
     uncertain_policy_transactional: str = _doubt(

@@ -29,6 +29,14 @@ def add_sent(cursor: Cursor, counts: Sequence[CohortCount], place: str) -> None:
     cursor.execute(sql("add_sent_to_cohorts"), values)
 
 
+def forget_old(cursor: Cursor, days: int) -> int:
+    """Forget cohorts that began so long ago, and their counters; returns how many rows went."""
+    cursor.execute(sql("forget_old_cohorts"), {"days": days})
+    cohorts = int(cursor.rowcount)
+    cursor.execute(sql("forget_lost_counters"))
+    return cohorts + int(cursor.rowcount)
+
+
 def insert(cursor: Cursor, cohorts: Sequence[tuple[str, int, str, int]]) -> None:
     """Make the cohorts (id, tenant, stream, batch id) that are not there yet."""
     if not cohorts:

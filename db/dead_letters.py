@@ -51,6 +51,14 @@ def insert(cursor: Cursor, letters: Sequence[DeadLetter]) -> set[str]:
     return {row[0] for row in fetch(cursor, sql("insert_dead_letters"), values)}
 
 
+def retire(cursor: Cursor, days: int, limit: int) -> list[tuple[str, bool, int]]:
+    """Delete up to `limit` of those that are older; returns how many for each reason, settled (replayed or dropped) ones apart."""
+    return [
+        (reason, is_settled, count)
+        for reason, is_settled, count in fetch(cursor, sql("retire_dead_letters"), {"days": days, "limit": limit})
+    ]
+
+
 def posting(topic: str, letters: Sequence[DeadLetter], now: datetime) -> Posting:
     """The outbox row that tells of dead letters, keyed by job id; spelled as the wire formats ask for (section 5)."""
     return Posting(new_id(), topic, tuple(d.job_id for d in letters), tuple(_spell(d, now.isoformat()) for d in letters))

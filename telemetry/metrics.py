@@ -52,6 +52,12 @@ DEAD_LETTERS = Counter(
     ("reason",),
     registry=REGISTRY,
 )
+DEAD_LETTERS_RETIRED = Counter(
+    "email_dead_letters_retired_total",
+    "Dead letters deleted for their age, by reason. Replay or drop them sooner, or raise RETENTION_DEAD_LETTERS_DAYS.",
+    ("reason",),
+    registry=REGISTRY,
+)
 TEMPLATE_RENDERS = Counter(
     "email_template_renders_total",
     "Messages rendered, by stored template. One that stands still while its jobs arrive is failing: see email_dead_letters_total.",

@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import telemetry.log
-from db import doubt, housekeeping, mailbox_domains, outbox, partitions, postponed, slots
-from db.connection import Database
+from db import cohorts, dead_letters, doubt, housekeeping, mailbox_domains, outbox, partitions, postponed, replay, slots
+from db.connection import Cursor, Database
 from db.outbox import Posting
 from mail.errors import StoreUnavailable
+from telemetry import metrics
 from workers.base import RoleContext
 from workers.connections import host_name
 from workers.flight import flight_log, settlement, slot_lock
@@ -32,6 +33,8 @@ STALE_OUTBOX_S = 15.0
 OUTBOX_PAGE = 50
 SWEEP_LIMIT_S, FLUSH_LIMIT_S = 5.0, 2.0
 PARTITION_DAYS = 7
+LETTERS_PAGE = 5_000
+COHORT_DAYS = 31  # the weights look back thirty
 TURN_S = 0.5
 
 
@@ -154,7 +157,27 @@ class Keeper:
         self._count("forgot domains that nobody writes to", mailbox_domains.forget_old)
         self._count("forgot old doubts", partial(doubt.forget_old, days=settings.retention_jobs_days))
         self._count("forgot callbacks given up", partial(postponed.forget_given_up, days=settings.retention_jobs_days))
+        self._count("forgot old cohorts", partial(cohorts.forget_old, days=max(settings.retention_jobs_days, COHORT_DAYS)))
+        while self._retire_dead_letters():
+            pass
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
+
+    def _retire_dead_letters(self) -> bool:
+        """One page; is there perhaps another one?"""
+        days, place = self._settings.retention_dead_letters_days, f"{self._host}/keeper"
+
+        def retire(cursor: Cursor) -> list[tuple[str, bool, int]]:
+            gone = dead_letters.retire(cursor, days, LETTERS_PAGE)
+            if gone:
+                details = {f"{reason} {'settled' if is_settled else 'waiting'}": count for reason, is_settled, count in gone}
+                replay.audit(cursor, place, "dlq retire", f"{sum(details.values())} dead letters", details)
+            return gone
+
+        gone = self._database.run(retire)
+        for reason, is_settled, count in gone:
+            metrics.DEAD_LETTERS_RETIRED.labels(reason).inc(count)
+            log.warning("deleted dead letters that are too old", reason=reason, letters=count, were_settled=is_settled)
+        return sum(count for *_, count in gone) == LETTERS_PAGE
 
     def _settle_and_forget(self, slot: int) -> None:
         settings = self._settings

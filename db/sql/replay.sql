@@ -40,3 +40,15 @@ UPDATE dead_letters d SET replayed_at = now() WHERE d.id = ANY(%(ids)s::uuid[])
 
 -- name: insert_audit
 INSERT INTO audit_log (actor, action, subject, details) VALUES (%(actor)s::text, %(action)s::text, %(subject)s::text, %(details)s::jsonb)
+
+-- name: retire_dead_letters
+-- The oldest of those that are too old; one that somebody replays at this moment is left for the next time.
+WITH old AS (
+    SELECT d.id FROM dead_letters d WHERE d.created_at < now() - %(days)s::int * interval '1 day'
+    ORDER BY d.created_at LIMIT %(limit)s::int
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM dead_letters d USING old WHERE d.id = old.id
+    RETURNING d.reason, d.replayed_at IS NOT NULL AS is_settled
+)
+SELECT g.reason, g.is_settled, count(*) FROM gone g GROUP BY 1, 2 ORDER BY 1, 2

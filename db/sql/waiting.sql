@@ -100,3 +100,10 @@ ORDER BY id LIMIT %(limit)s::int
 DELETE FROM email_job_keys k
 WHERE k.seen_at < now() - %(days)s::int * interval '1 day'
   AND NOT EXISTS (SELECT FROM email_payloads p WHERE p.id = k.id)
+
+-- name: forget_old_cohorts
+DELETE FROM send_cohorts c WHERE c.started_at < now() - %(days)s::int * interval '1 day'
+
+-- name: forget_lost_counters
+-- Those of cohorts that are gone, with what late events have added since.
+DELETE FROM esp_cohort_stats s WHERE NOT EXISTS (SELECT FROM send_cohorts c WHERE c.id = s.cohort_id)

@@ -19,6 +19,7 @@ CONTRACT = {
     "email_send_duration_seconds": ("provider",),
     "email_retries_total": ("provider", "reason"),
     "email_dead_letters_total": ("reason",),
+    "email_dead_letters_retired_total": ("reason",),
     "email_template_renders_total": ("template",),
     "email_webhook_events_total": ("provider", "event"),
     "email_esp_weight": ("provider", "tenant"),
