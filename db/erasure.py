@@ -1,18 +1,20 @@
 """Forgetting a person: their address and all that was kept of their mail is taken out of every table, in one transaction.
 
-Rows of jobs and attempts stay, blank, so that sums stay true and an id is still known; suppressions stay as hashes. What lies in
-Kafka's topics goes by their retention. Copies outside the database are not for here: `Traces` says what to look for.
+Rows of jobs and attempts stay, blank, so that sums stay true and an id is still known; suppressions stay as hashes; what is reported
+later of their mail is kept without them (`blank_events`). What lies in Kafka's topics goes by their retention. Copies outside the
+database are not for here: `Traces` says what to look for.
 """
 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from db import outbox
-from db.connection import Cursor, bytes_array, fetch, text_array, uuid_array
+from db.connection import Cursor, bytes_array, fetch, text_array, time_array, uuid_array
 from db.queries import sql
 
 # Some tables have no index by address, and nothing waits for this.
@@ -22,7 +24,8 @@ _OUTBOX_PAGE = 100
 
 class Erased(NamedTuple):
     """How many rows of each kind; `outbox` counts what was not published yet, changed or taken out. `shared_bodies` are stored
-    originals that other people's waiting mail still needs; they go with it."""
+    originals that other people's waiting mail still needs; they go with it. `mentions` are rows of others' mail (as a Cc) and callbacks
+    not read yet, of which only that part is gone."""
 
     jobs: int
     events: int
@@ -31,6 +34,7 @@ class Erased(NamedTuple):
     suppressions: int
     outbox: int
     shared_bodies: int
+    mentions: int
 
 
 class Traces(NamedTuple):
@@ -48,18 +52,32 @@ def forget(cursor: Cursor, address: str) -> tuple[Erased, Traces]:
     ids = [row[0] for row in jobs]
     bounds = {"ids": uuid_array(ids), "low": min(ids, default=None), "high": max(ids, default=None)}
     events = _run(cursor, "erase_tracking", bounds) + _run(cursor, "erase_others_tracking", of) + _run(cursor, "erase_unmatched", of)
+    mentions = sum(_run(cursor, f"blank_mentions_in_{table}", of) for table in ("tracking", "jobs", "attempts"))
+    mentions += _run(cursor, "erase_postponed", of)
     hashes = {bytes(row[0]) for row in fetch(cursor, sql("erase_payloads"), bounds)}
     bodies = {"hashes": bytes_array(sorted(hashes))}
     _run(cursor, "erase_bodies", bodies)
     shared = fetch(cursor, sql("count_shared_bodies"), bodies)[0][0]
     dead_letters = frozenset(row[0] for row in fetch(cursor, sql("erase_dead_letters"), of | bounds))
     _run(cursor, "erase_rejections", of)
-    suppressions = _run(cursor, "hash_suppressions", of)
+    suppressions = hash_suppressions(cursor, [address])
     _run(cursor, "blank_attempts", bounds)
     _run(cursor, "blank_jobs", bounds)
     unpublished = _clean_outbox(cursor, address, dead_letters)
-    erased = Erased(len(ids), events, len(hashes), len(dead_letters), suppressions, unpublished, shared)
+    erased = Erased(len(ids), events, len(hashes), len(dead_letters), suppressions, unpublished, shared, mentions)
     return erased, Traces([(tenant, job_id) for _, tenant, job_id in jobs], dead_letters)
+
+
+def blank_events(cursor: Cursor, events: Sequence[tuple[str, datetime]]) -> None:
+    """What is reported of a forgotten person's mail: their rows (id, time) say nothing but what happened, and when."""
+    ids, moments = [id_ for id_, _ in events], [at for _, at in events]
+    values = {"ids": uuid_array(ids), "moments": time_array(moments), "first": min(moments), "last": max(moments)}
+    cursor.execute(sql("blank_tracking"), values)
+
+
+def hash_suppressions(cursor: Cursor, addresses: Sequence[str]) -> int:
+    """Know these by nothing but a hash; returns how many entries there were."""
+    return _run(cursor, "hash_suppressions", {"addresses": text_array(addresses)})
 
 
 def is_about(text: str, address: str, dead_letters: frozenset[str]) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import hashlib
+from collections.abc import Iterator
 
 from config.settings import Settings
 from db import erasure, replay
@@ -32,12 +33,24 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
         return 1
     print(
         f"{erased.jobs} emails made blank; {erased.events} events, {erased.payloads} payloads, {erased.dead_letters} dead letters and "
-        f"{erased.outbox} unpublished events erased; {copies} copies in Redis; {erased.suppressions} suppressions kept as hashes"
+        f"{erased.outbox} unpublished events erased; {erased.mentions} mentions in other mail made blank; {copies} copies in Redis; "
+        f"{erased.suppressions} suppressions kept as hashes"
     )
     if erased.shared_bodies:
         print(f"{erased.shared_bodies} stored originals are shared with other people's waiting mail; they go when that is done")
-    print("what lies in Kafka's topics and in backups goes by their own retention; what is still queued there or in Redis is mail to come")
+    for line in _elsewhere(settings):
+        print(line)
     return 0
+
+
+def _elsewhere(settings: Settings) -> Iterator[str]:
+    """Where copies may be that no table knows of, and what becomes of them."""
+    jobs = [*settings.kafka_topic_email_jobs_high, *settings.kafka_topic_email_jobs, *settings.kafka_topic_email_jobs_bulk]
+    told = [settings.kafka_topic_email_events, settings.email_dead_letter_queue, *settings.webhook_topics.values()]
+    yield f"not erased: Kafka's topics {', '.join(jobs + told)}: what lies there goes by their retention (retention.ms); so do backups"
+    yield "not erased: emails not read yet, in these topics or in the Redis list email-jobs: they will be sent, and what is kept of them"
+    yield "is erased by this command, typed again; what is reported later of mail that is out is kept without the address, by itself"
+    yield f"not erased: {settings.state_dir}: what the workers have in hand; overwritten by their next batches"
 
 
 def address(text: str) -> str:

@@ -21,8 +21,24 @@ DELETE FROM email_tracking t WHERE t.job_id = ANY(%(ids)s::uuid[])
 -- Events that belong to no job, or where the address was a Cc or Bcc: there is no index by address, every row is looked at.
 DELETE FROM email_tracking t WHERE t.recipient = %(address)s::text
 
+-- name: blank_mentions_in_tracking
+-- Events of others' mail that name the person too: a Cc, an ESP's list of all recipients.
+UPDATE email_tracking t SET event_data = '{}', message_id = NULL WHERE position(%(address)s::text IN lower(t.event_data::text)) > 0
+
+-- name: blank_mentions_in_jobs
+-- The same in what was kept of others' emails; what still waits is made from its stored original.
+UPDATE email_jobs j SET content = NULL, data = NULL, error_message = NULL
+WHERE position(%(address)s::text IN lower(concat_ws(' ', j.content, j.data::text, j.error_message))) > 0
+
+-- name: blank_mentions_in_attempts
+UPDATE email_attempts a SET error = NULL WHERE position(%(address)s::text IN lower(a.error)) > 0
+
 -- name: erase_unmatched
-DELETE FROM unmatched_events u WHERE u.recipient = %(address)s::text
+DELETE FROM unmatched_events u WHERE u.recipient = %(address)s::text OR position(%(address)s::text IN lower(u.event)) > 0
+
+-- name: erase_postponed
+-- Callbacks that nobody could verify: they count as given up.
+UPDATE postponed_callbacks p SET value = NULL WHERE position(%(address)s::text IN lower(encode(p.value, 'escape'))) > 0
 
 -- name: erase_rejections
 DELETE FROM rejections r WHERE r.address = %(address)s::text
@@ -43,6 +59,13 @@ ORDER BY o.id LIMIT %(limit)s::int FOR UPDATE
 -- name: replace_outbox
 UPDATE outbox o SET keys = %(keys)s::text[], values = %(values)s::text[] WHERE o.id = %(id)s::uuid
 
+-- name: blank_tracking
+-- What was reported of a forgotten person's mail: that it was, and when.
+UPDATE email_tracking t SET recipient = NULL, message_id = NULL, event_data = '{}', ip_address = NULL, user_agent = NULL
+FROM unnest(%(ids)s::uuid[], %(moments)s::timestamptz[]) AS i(id, occurred_at)
+WHERE t.id = i.id AND t.occurred_at = i.occurred_at
+  AND t.occurred_at BETWEEN %(first)s::timestamptz AND %(last)s::timestamptz
+
 -- name: erase_payloads
 -- The stored bytes of the jobs.
 DELETE FROM email_payloads p WHERE p.id = ANY(%(ids)s::uuid[])
@@ -59,7 +82,7 @@ SELECT count(*) FROM email_payload_bodies b WHERE b.hash = ANY(%(hashes)s::bytea
 -- name: hash_suppressions
 -- Suppressions outlive the person's data as a hash, or the next import would write to somebody who asked for silence.
 WITH gone AS (
-    DELETE FROM suppressions s WHERE s.address = %(address)s::text
+    DELETE FROM suppressions s WHERE s.address = ANY(%(addresses)s::text[])
     RETURNING s.address, s.tenant, s.reason, s.source, s.at, s.until, s.stream, s.is_global
 )
 INSERT INTO forgotten_suppressions AS f (hash, tenant, reason, source, at, stream, is_global)

@@ -85,6 +85,40 @@ def test_nothing_is_left_of_a_person_but_hashes(world, console, ann):
     assert anywhere(world, "192.0.2.7") == []
 
 
+def test_nothing_is_left_of_somebody_who_was_only_named_in_other_mail(world, console):
+    bobs = world.send("bob@a.test")
+    named = {"mail": {"destination": ["bob@a.test", "Ann@a.test"]}}
+    world.apply(event("delivered", bobs, raw=named), event("opened", recipient="", message_id="x", raw=named, reason="for ann@a.test"))
+    world.run(lambda c: c.execute("UPDATE email_jobs SET data = '{\"friend\": \"ann@A.test\"}', error_message = 'ann@a.test is full'"))
+    world.run(lambda c: c.execute("UPDATE email_attempts SET error = 'Cc ann@a.test refused'"))
+    callback = "INSERT INTO postponed_callbacks (topic, partition, record_offset, value) VALUES ('webhook-ses', 0, %s, %s)"
+    for offset, value in ((1, b'["Ann@a.test"]'), (2, b'["bob@a.test"]')):
+        world.run(lambda c, values=(offset, value): c.execute(callback, values))
+    done = console.type("forget", "ann@a.test", "--yes")
+    assert anywhere(world, "ann@a.test") == []
+    assert "5 mentions" in done.text
+    assert (world.status(bobs), world.counters(bobs)["delivered"]) == ("delivered", 1)
+    assert [row["recipient"] for row in world.rows("SELECT recipient FROM email_tracking WHERE job_id IS NOT NULL")] == ["bob@a.test"]
+    assert world.count("postponed_callbacks", "value IS NOT NULL") == 1
+
+
+def test_what_is_reported_later_of_their_mail_is_kept_without_them_and_their_no_as_a_hash(world, console, ann):
+    console.type("forget", "ann@a.test", "--yes")
+    sent = ann["sent"]
+    later = {"recipient": "ann@a.test", "ip": "192.0.2.7", "user_agent": "Ann's", "raw": {"email": "ann@a.test"}}
+    world.apply(event("opened", sent, after_s=900, **later), event("unsubscribed", sent, after_s=901, **later))
+    assert anywhere(world, "ann@a.test") == anywhere(world, "192.0.2.7") == anywhere(world, "ann's") == []
+    assert world.count("email_tracking", f"job_id = '{sent.row_id}'") == 2
+    rows = world.rows("SELECT tenant, reason FROM forgotten_suppressions ORDER BY reason")
+    assert [row["reason"] for row in rows] == ["complaint", "hard-bounce", "unsubscribe"]
+
+
+def test_it_says_where_copies_may_be_left_and_what_becomes_of_them(world, console):
+    said = console.type("forget", "ann@a.test", "--yes").text
+    for place in ("email-jobs-high", "email-events", "email-dlq", "webhook-ses", "retention.ms", "backups", "Redis list email-jobs"):
+        assert place in said
+
+
 def test_sums_stay_true_and_what_waited_is_cancelled(world, console, ann):
     console.type("forget", "ann@a.test", "--yes")
     assert {row["status"] for row in world.rows("SELECT status FROM email_jobs")} == {"complained", "delivered", "cancelled"}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from db import dead_letters, doubt, events, outbox, payloads, postponed, suppressions, unmatched, watermarks
+from db import dead_letters, doubt, erasure, events, outbox, payloads, postponed, suppressions, unmatched, watermarks
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.events import AttemptRow, Cell, Counts, JobRow, Look, Question
@@ -129,6 +129,8 @@ class EventBooks:
     def _cases(self, cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Case]:
         """The events by job, under its lock; those of other recipients (Cc, Bcc) stay tracking rows."""
         jobs = events.lock_jobs(cursor, sorted({a.row_id for a in arrivals}))
+        if forgotten := {job.row_id: job.tenant for job in jobs if not job.recipient}:
+            self._keep_forgotten(cursor, [(a, forgotten[a.row_id]) for a in arrivals if a.recipient and a.row_id in forgotten])
         several = [job.row_id for job in jobs if job.attempts > 1]
         alone = {job.row_id for job in jobs} - set(several)
         attempts = events.read_attempts(cursor, list({a.attempt_id for a in arrivals if a.row_id in alone}), several)
@@ -140,6 +142,20 @@ class EventBooks:
             if case and arrival.attempt_id in case.attempts and self._is_for(case.job, arrival.recipient):
                 case.arrivals.append(arrival)
         return [case for case in cases.values() if case.arrivals]
+
+    def _keep_forgotten(self, cursor: Cursor, theirs: Sequence[tuple[Arrival, int]]) -> None:
+        """Of people who were forgotten meanwhile nothing is kept but that they want no mail of a tenant, and that as a hash."""
+        if not theirs:
+            return
+        erasure.blank_events(cursor, [(a.id, a.at) for a, _ in theirs])
+        asked = [
+            Suppression(a.recipient, tenant, reason, f"{a.event.provider}/{a.account_tenant}", a.at)
+            for a, tenant in theirs
+            if (reason := event_rules.reason_to_suppress(a.event))
+        ]
+        suppressions.insert(cursor, asked)
+        if asked:
+            erasure.hash_suppressions(cursor, sorted({s.address for s in asked}))
 
     def _with_looks(self, cursor: Cursor, cases: Sequence[Case]) -> list[tuple[Case, dict[str, list[Look]]]]:
         """Each case with all opens and clicks of those attempts whose opens have to be judged again; mostly there are none."""
