@@ -13,6 +13,7 @@ _BY_ID = ("email_jobs", "email_attempts")
 _FILLFACTOR = {"email_jobs": 50, "email_attempts": 60}
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 _SWEEP_MOST = 10_000
+_AHEAD_DAYS = 402  # events of ours are clamped to 400 days after their attempt
 
 # What retention must leave alone: an email that still waits, and an attempt without an answer.
 _UNFINISHED = {
@@ -61,10 +62,13 @@ def drop_before(cursor: Cursor, table: str, day: date) -> list[str]:
 
 
 def sweep_default(cursor: Cursor, table: str, day: date) -> int:
-    """Delete rows from before `day` that lie in the default partition, since their day has none, and are finished; returns how many."""
+    """Delete rows from before `day` that lie in the default partition, since their day has none, and are finished; returns how many.
+    With them go events of a time so far ahead that they would never be old enough: no email of ours can be meant."""
     column, bound = ("id", bounds_of_day(_milliseconds(day), _milliseconds(day))[0]) if table in _BY_ID else ("occurred_at", day)
-    finished = f"NOT ({_UNFINISHED.get(table, 'false')})"
-    rows = f"SELECT ctid FROM {table}_default WHERE {column} < %s AND {finished} LIMIT {_SWEEP_MOST}"  # noqa: S608 (names of ours)
+    old = f"{column} < %s AND NOT ({_UNFINISHED.get(table, 'false')})"
+    if table not in _BY_ID:
+        old += f" OR {column} > now() + interval '{_AHEAD_DAYS} days'"
+    rows = f"SELECT ctid FROM {table}_default WHERE {old} LIMIT {_SWEEP_MOST}"  # noqa: S608 (names of ours)
     cursor.execute(f"DELETE FROM {table}_default WHERE ctid = ANY(ARRAY({rows}))", (bound,))  # noqa: S608
     return int(cursor.rowcount)
 

@@ -60,6 +60,14 @@ def test_each_table_is_kept_as_long_as_its_setting_says_also_what_has_no_day_of_
     assert counts(world) == [2, 2, 4]
 
 
+def test_an_event_of_the_year_2100_is_not_kept_until_then(world, keeper):
+    for days in (399, 27_000):
+        world.apply(event("delivered", recipient="nobody@a.test", message_id=f"{days}", at=NOW + timedelta(days=days)))
+    keeper.retire()
+    (row,) = world.rows("SELECT occurred_at FROM email_tracking")
+    assert row["occurred_at"] < NOW + timedelta(days=400)
+
+
 def test_while_somebody_works_in_the_table_it_is_put_off_and_nobody_waits_long(world, keeper):
     world.run(lambda cursor: partitions.make(cursor, (NOW - timedelta(days=10)).date(), NOW.date()))
     put(world, 10)

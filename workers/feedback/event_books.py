@@ -127,7 +127,7 @@ class EventBooks:
         return [told for case, attempts in zip(cases, after, strict=True) for told in event_rows.news(case, attempts)]
 
     def _cases(self, cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Case]:
-        """The events by job, under its lock; those of other recipients (Cc, Bcc) stay tracking rows."""
+        """The events by job, under its lock; those of other recipients (Cc, Bcc) stay tracking rows, but end a doubt."""
         jobs = events.lock_jobs(cursor, sorted({a.row_id for a in arrivals}))
         if forgotten := {job.row_id: job.tenant for job in jobs if not job.recipient}:
             self._keep_forgotten(cursor, [(a, forgotten[a.row_id]) for a in arrivals if a.recipient and a.row_id in forgotten])
@@ -135,12 +135,15 @@ class EventBooks:
         alone = {job.row_id for job in jobs} - set(several)
         attempts = events.read_attempts(cursor, list({a.attempt_id for a in arrivals if a.row_id in alone}), several)
         cases = {job.row_id: Case(job, {}, []) for job in jobs}
-        for attempt in attempts:
-            cases[attempt.row_id].attempts[attempt.attempt_id] = attempt
+        for row in attempts:
+            cases[row.row_id].attempts[row.attempt_id] = row
         for arrival in arrivals:
             case = cases.get(arrival.row_id)
-            if case and arrival.attempt_id in case.attempts and self._is_for(case.job, arrival.recipient):
+            attempt = case and case.attempts.get(arrival.attempt_id)
+            if case and attempt and self._is_for(case.job, arrival.recipient):
                 case.arrivals.append(arrival)
+            elif case and attempt and event_rules.may_settle(attempt):
+                case.arrivals.append(event_rules.proof_of(arrival))
         return [case for case in cases.values() if case.arrivals]
 
     def _keep_forgotten(self, cursor: Cursor, theirs: Sequence[tuple[Arrival, int]]) -> None:

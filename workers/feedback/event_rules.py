@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from db.events import AttemptRow, Counts, JobChange, JobRow, Look, Send
+import msgspec
+
+from db.events import LOOK_BACK_S, AttemptRow, Counts, JobChange, JobRow, Look, Send
 from mail.event import STATUS_RANK, Event, EventType
 from mail.ids import time_of
 from mail.machine_opens import FASTEST_PERSON_S, has_machine_signs
@@ -85,9 +87,10 @@ def not_after(at: datetime, received_at_s: float | None) -> datetime:
 def choose_send(message_id: str, at: datetime, sends: Sequence[Send]) -> str:
     """The attempt that an event without our id speaks of ("" = none): the newest with its message id, else the newest send.
 
-    A message id that differs from the newest send's says that it is somebody else's mail; nothing is sent after its own event.
+    A message id that differs from the newest send's says that it is somebody else's mail; nothing is sent after its own event, nor
+    is one of long ago meant, whatever else the look-up of the same batch had to reach back for.
     """
-    possible = [send for send in sends if _moment(time_of(send.attempt_id)) <= at + CLOCK_SKEW]
+    possible = [send for send in sends if -LOOK_BACK_S <= time_of(send.attempt_id) - at.timestamp() <= CLOCK_SKEW.total_seconds()]
     if not possible:
         return ""
     if message_id and (same := [send.attempt_id for send in possible if send.message_id == message_id]):
@@ -99,6 +102,17 @@ def choose_send(message_id: str, at: datetime, sends: Sequence[Send]) -> str:
 def is_for_job(recipient: str, job_recipient: str, redirect: str) -> bool:
     """Does an event speak of the email's own recipient, and not of a Cc or Bcc? `redirect` is a staging guard's address."""
     return not recipient or recipient == job_recipient.lower() or (bool(redirect) and recipient == redirect)
+
+
+def may_settle(attempt: AttemptRow) -> bool:
+    """May an event of another recipient (a Cc, a Bcc) speak of the job after all? It proves that the mail was taken, which is what
+    a doubt needs to know; where the ESP has answered no for the recipient, a copy may have gone out all the same."""
+    return attempt.state == "uncertain"
+
+
+def proof_of(arrival: Arrival) -> Arrival:
+    """What an event of another recipient says about the job: that its mail was taken, and nothing else."""
+    return arrival._replace(event=msgspec.structs.replace(arrival.event, type=EventType.PROCESSED))
 
 
 def may_matter(event: Event, is_settled: bool) -> bool:
@@ -136,6 +150,8 @@ def apply(attempt: AttemptRow, arrivals: Sequence[Arrival], all_looks: Sequence[
         elif event.type is EventType.BOUNCED:
             bounced_at = _earlier(bounced_at, arrival.at)
             bounce_class = max(bounce_class, event.bounce or "soft", key=_BOUNCE_RANK.__getitem__)
+        elif event.type is EventType.DROPPED and event.bounce:  # a dead address that the ESP knew: the list's fault as well
+            bounce_class = max(bounce_class, event.bounce, key=_BOUNCE_RANK.__getitem__)
         elif event.type is EventType.COMPLAINED:
             complained_at = _earlier(complained_at, arrival.at)
     seen = _Seen(attempt.opened_at, attempt.machine_opened_at, attempt.clicked_at)

@@ -79,6 +79,19 @@ def test_events_of_cc_and_bcc_recipients_do_not_change_the_job(world):
     assert world.count("email_tracking", f"job_id = '{sent.row_id}'") == 2
 
 
+def test_an_event_of_a_cc_recipient_ends_a_doubt_and_says_nothing_else(world):
+    """The mail was taken: a resend would reach both of them twice."""
+    sent = world.send(answer="unknown")
+    world.apply(event("complained", sent, recipient="cc@a.test"), event("bounced", sent, recipient="bcc@a.test", bounce="hard"))
+    assert (world.status(sent), world.attempt(sent)["state"], world.count("uncertain_attempts")) == ("sent", "accepted", 0)
+    assert world.counters(sent) == {"sent": 1}
+    assert (world.suppressed("cc@a.test"), world.suppressed("bcc@a.test"), world.suppressed()) == ([], [], [])
+    assert [told["event"] for told in world.told()] == ["sent"]
+    refused = world.send("bob@a.test", answer="rejected")
+    world.apply(event("delivered", refused, recipient="cc@a.test"))
+    assert world.status(refused) == "dead", "a copy went out all the same"
+
+
 def test_the_recipients_address_is_compared_without_regard_to_case(world):
     sent = world.send("Ann@A.test")
     world.apply(event("delivered", sent, recipient="ann@a.TEST"))

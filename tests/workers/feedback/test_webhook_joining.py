@@ -63,6 +63,19 @@ def test_a_foreign_message_id_is_somebody_elses_mail_to_our_recipient(world):
     assert len(waiting(world)) == 1
 
 
+@pytest.mark.parametrize("days", [-9_000, 31, 25_000])
+def test_an_absurd_time_finds_no_send_whatever_else_comes_in_the_same_batch(world, days):
+    alone, beside = world.send("ann@a.test", message_id="one"), world.send("bob@a.test", message_id="two")
+    carl = world.send("carl@a.test", message_id="three")
+    absurd = {"after_s": days * 86_400.0}
+    world.apply(event("complained", recipient="ann@a.test", message_id="one", **absurd))
+    world.apply(
+        event("complained", recipient="bob@a.test", message_id="two", **absurd),
+        event("opened", recipient="carl@a.test", message_id="three"),
+    )
+    assert (world.status(alone), world.status(beside), world.status(carl)) == ("sent", "sent", "opened")
+
+
 def test_a_guess_by_recipient_never_settles_a_doubt(world):
     sent = world.send(answer="unknown")
     world.apply(event("delivered"), event("opened", message_id="theirs"))

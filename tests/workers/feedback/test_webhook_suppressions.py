@@ -35,6 +35,14 @@ def test_only_what_says_never_again_suppresses(world, kind, bounce, expected):
     assert reasons(world) == expected
 
 
+def test_a_dead_address_that_the_esp_knew_is_counted_as_one_like_a_bounce(world):
+    """The weights leave hard refusals out: they are the list's fault, and not the ESP's that knows its lists best."""
+    dropped, other = world.send("ann@a.test"), world.send("bob@a.test")
+    world.apply(event("dropped", dropped, bounce="hard"), event("dropped", other))
+    assert (world.counters(dropped), world.counters(other)) == ({"bounced_hard": 1}, {})
+    assert (world.status(dropped), world.attempt(dropped)["bounced_at"]) == ("dropped", None)
+
+
 def test_a_suppression_belongs_to_the_jobs_tenant_and_names_its_source_and_time(world):
     sent = world.send("Ann@a.test", tenant=42, account_tenant=42)
     one = event("complained", sent)
