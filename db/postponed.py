@@ -46,9 +46,10 @@ def put(cursor: Cursor, callbacks: Sequence[Postponed]) -> None:
         cursor.execute(sql("put_postponed"), values)
 
 
-def lease(cursor: Cursor, topics: Sequence[str], limit: int, lease_s: float) -> list[Postponed]:
-    """Take up to `limit` of these topics whose time has come; whoever dies over them leaves them to others after `lease_s` seconds."""
-    values = {"topics": text_array(topics), "limit": limit, "lease_s": lease_s, "days": KEEP_DAYS}
+def lease(cursor: Cursor, topics: Sequence[str], limit: int, bytes_most: int, lease_s: float) -> list[Postponed]:
+    """Take up to `limit` of these topics whose time has come, and about so many bytes; whoever dies over them leaves them to others
+    after `lease_s` seconds."""
+    values = {"topics": text_array(topics), "limit": limit, "bytes": bytes_most, "lease_s": lease_s, "days": KEEP_DAYS}
     rows = fetch(cursor, sql("lease_postponed"), values)
     return [Postponed(row[0], row[1], row[2], bytes(row[3]), *row[4:]) for row in rows]
 

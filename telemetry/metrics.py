@@ -160,6 +160,13 @@ WEBHOOK_WATERMARK_SECONDS = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+POSTPONED_CALLBACKS = Gauge(
+    "email_postponed_callbacks",
+    "Callbacks that cannot be verified now, and wait. Growing: the webhook worker's log says what cannot be fetched; see to the network.",
+    ("topic",),
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 WEIGHTS_AGE_SECONDS = Gauge(
     "email_weights_age_seconds",
     "Age of the weights that this host routes by. Growing: no balancer leads or the database is away; routing goes on by the old ones.",

@@ -13,15 +13,18 @@ SET value = excluded.value,
                              %(latest_s)s::float8 * interval '1 second')
 
 -- name: lease_postponed
--- Some whose time has come, for one worker; the others leave them alone meanwhile. The last column: is it their last chance?
+-- Some whose time has come, for one worker, and not more bytes than it should hold; the others leave them alone meanwhile. The last
+-- column: is it their last chance?
 WITH due AS (
-    SELECT p.topic, p.partition, p.record_offset FROM postponed_callbacks p
+    SELECT p.number, p.check_at, octet_length(p.value) AS size FROM postponed_callbacks p
     WHERE p.value IS NOT NULL AND p.check_at <= now() AND p.topic = ANY(%(topics)s::text[])
     ORDER BY p.check_at LIMIT %(limit)s::int
     FOR UPDATE SKIP LOCKED
+), measured AS (
+    SELECT d.number, sum(d.size) OVER (ORDER BY d.check_at, d.number) - d.size AS before FROM due d
 )
 UPDATE postponed_callbacks p SET check_at = now() + %(lease_s)s::float8 * interval '1 second'
-FROM due WHERE (p.topic, p.partition, p.record_offset) = (due.topic, due.partition, due.record_offset)
+FROM measured m WHERE p.number = m.number AND m.before < %(bytes)s::bigint
 RETURNING p.topic, p.partition, p.record_offset, p.value, EXTRACT(EPOCH FROM p.received_at)::float8, p.number,
           p.stored_at < now() - %(days)s::int * interval '1 day'
 

@@ -148,6 +148,22 @@ AIMED: dict[str, tuple[tuple[Patch, ...], str]] = {
         ),
         "tests/workers/feedback/test_webhook_events.py",
     ),
+    "events: what cannot be verified now is committed and not kept": (
+        (Patch("workers/feedback/event_books.py", "        postponed.put(cursor, [row_of(record) for record in bag.postponed])\n", ""),),
+        "tests/workers/feedback/test_webhook_postponed.py",
+    ),
+    "doubts: what nobody could verify is no reason to wait": (
+        (Patch("db/watermarks.py", "    unread = postponed.find_unread(cursor)\n", "    unread: dict[str, datetime] = {}\n"),),
+        "tests/workers/keeping/test_doubt.py",
+    ),
+    "doubts: a partition that has said nothing yet does not count": (
+        (Patch("db/sql/events.sql", "GROUP BY p.topic HAVING bool_and(p.applied_until IS NOT NULL)", "GROUP BY p.topic"),),
+        "tests/workers/keeping/test_doubt.py",
+    ),
+    "events: the end that was seen need not be reached": (
+        (Patch("workers/feedback/progress.py", "position is None or position < sight.end", "position is None"),),
+        "tests/workers/feedback/test_progress.py",
+    ),
     "events: the record of a send binds nothing that came before": (
         (Patch("workers/steps/bookkeeping.py", "            unmatched.bind(\n", "            (lambda *_: None)(\n"),),
         "tests/workers/feedback/test_webhook_joining.py",

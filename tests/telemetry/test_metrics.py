@@ -35,6 +35,7 @@ CONTRACT = {
     "email_lane_stopped": ("lane",),
     "email_outbox_rows": (),
     "email_webhook_watermark_seconds": ("provider", "tenant"),
+    "email_postponed_callbacks": ("topic",),
     "email_weights_age_seconds": (),
     "email_breaker_open": ("provider", "tenant"),
     "email_batch_seconds": ("stage",),

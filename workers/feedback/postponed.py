@@ -17,7 +17,7 @@ from workers.steps.quarantine import Store
 log = telemetry.log.get("workers.feedback.postponed")
 
 RETRY_S = 5.0
-RECORDS_MOST = 100  # tried again at once: a poll's worth of others is not to wait for them
+RECORDS_MOST, BYTES_MOST = 100, 8 << 20  # tried again at once: a poll's worth of others is not to wait for them
 LEASE_S = 300.0
 
 
@@ -57,7 +57,7 @@ class Postponed:
             bag.refusals.append(Refusal(record, f"it could not be verified for {postponed.KEEP_DAYS} days: {bag.problem}"))
 
     def _find(self, cursor: Cursor, _: object) -> tuple[list[postponed.Postponed], set[str]]:
-        return postponed.lease(cursor, self._topics, RECORDS_MOST, LEASE_S), postponed.find_crowded(cursor)
+        return postponed.lease(cursor, self._topics, RECORDS_MOST, BYTES_MOST, LEASE_S), postponed.find_crowded(cursor)
 
 
 def row_of(record: Record) -> postponed.Postponed:

@@ -31,6 +31,8 @@ def read(database: Database, calling_back: Collection[str]) -> Iterator[GaugeSam
         yield GaugeSample("email_duplicates_confirmed_total", {"provider": provider}, float(count))
     for provider, tenant, age_s in database.read(sql("read_watermark_ages")):
         yield GaugeSample("email_webhook_watermark_seconds", {"provider": provider, "tenant": str(tenant)}, float(age_s))
+    for topic, count in database.read(sql("count_postponed")):
+        yield GaugeSample("email_postponed_callbacks", {"topic": topic}, float(count))
     for provider, rate in database.read(sql("read_delivery_rates")):
         if provider in calling_back:
             yield GaugeSample("email_delivery_success_rate", {"provider": provider}, float(rate))

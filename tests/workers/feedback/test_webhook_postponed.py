@@ -10,6 +10,7 @@ from mail.errors import StoreUnavailable
 from tests.workers.event_world import ListeningEsp, event
 from tests.workers.webhook_loop import WebhookLoop
 from workers.feedback import callbacks, postponed
+from workers.pages import ledger_gauges
 
 ACCOUNTS = [Account("sendgrid", 0, "http://127.0.0.1:1", {}), Account("postmark", 0, "http://127.0.0.1:1", {})]
 
@@ -53,6 +54,11 @@ def turn_later(loop, days=0):
     loop.now_s += postponed.RETRY_S
     loop.loop.turn()
     loop.loop.finish_all()
+
+
+def lease(world, limit=10, bytes_most=1 << 20):
+    """How many another worker gets."""
+    return len(world.run(lambda cursor: rows.lease(cursor, ["webhook-sendgrid"], limit, bytes_most, 60.0)))
 
 
 def waiting(world):
@@ -147,10 +153,18 @@ def test_what_one_worker_tries_again_the_others_leave_alone_until_it_is_dead(wor
     loop.put(bare())
     loop.turn()
     world.run(lambda cursor: cursor.execute("UPDATE postponed_callbacks SET check_at = now()"))
-    assert len(world.run(lambda cursor: rows.lease(cursor, ["webhook-sendgrid"], 10, 60.0))) == 1
-    assert world.run(lambda cursor: rows.lease(cursor, ["webhook-sendgrid"], 10, 60.0)) == []
+    assert lease(world) == 1
+    assert lease(world) == 0
     world.run(lambda cursor: cursor.execute("UPDATE postponed_callbacks SET check_at = check_at - interval '61 seconds'"))
-    assert len(world.run(lambda cursor: rows.lease(cursor, ["webhook-sendgrid"], 10, 60.0))) == 1
+    assert lease(world) == 1
+
+
+def test_no_more_is_tried_at_once_than_a_worker_should_hold(world, loop):
+    for _ in range(5):
+        loop.put(bare() + b" " * 998)
+    loop.turn()
+    world.run(lambda cursor: cursor.execute("UPDATE postponed_callbacks SET check_at = now()"))
+    assert [lease(world, bytes_most=2_500), lease(world, limit=1), lease(world, bytes_most=1)] == [3, 1, 1]
 
 
 def test_read_anew_from_kafka_beside_its_own_row_it_is_one_and_counts_once(world, loop, certificate):
@@ -200,3 +214,11 @@ def test_one_line_tells_of_all_of_them(loop, caplog):
     loop.loop.turn()
     (line,) = [record for record in caplog.records if "cannot be verified" in record.getMessage()]
     assert line.levelname == "WARNING"
+
+
+def test_the_metrics_page_tells_how_many_wait(world, loop):
+    for _ in range(3):
+        loop.put(bare())
+    loop.turn()
+    (sample,) = [s for s in ledger_gauges.read(world.database, ()) if s.name == "email_postponed_callbacks"]
+    assert (sample.labels, sample.value) == ({"topic": "webhook-sendgrid"}, 3.0)
