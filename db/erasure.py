@@ -7,6 +7,7 @@ database are not for here: `Traces` says what to look for.
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -45,27 +46,38 @@ class Traces(NamedTuple):
 
 
 def forget(cursor: Cursor, address: str) -> tuple[Erased, Traces]:
-    """Erase an address (in lower case); mail to it that still waits is cancelled."""
+    """Erase an address (in lower case); mail to it that still waits is cancelled. Whole tables are looked through before any job is
+    locked, since workers wait for these."""
     cursor.execute(_PATIENCE)
-    of = {"address": address}
-    jobs = fetch(cursor, sql("find_persons_jobs"), of)
-    ids = [row[0] for row in jobs]
-    bounds = {"ids": uuid_array(ids), "low": min(ids, default=None), "high": max(ids, default=None)}
-    events = _run(cursor, "erase_tracking", bounds) + _run(cursor, "erase_others_tracking", of) + _run(cursor, "erase_unmatched", of)
-    mentions = sum(_run(cursor, f"blank_mentions_in_{table}", of) for table in ("tracking", "jobs", "attempts"))
-    mentions += _run(cursor, "erase_postponed", of)
-    hashes = {bytes(row[0]) for row in fetch(cursor, sql("erase_payloads"), bounds)}
+    of: dict[str, Any] = {"address": address, "pattern": pattern_of(address)}
+    events = _run(cursor, "erase_others_tracking", of) + _run(cursor, "erase_unmatched", of)
+    mentions = _run(cursor, "blank_mentions_in_tracking", of) + _run(cursor, "erase_postponed", of)
+    named = _ids(cursor, "erase_dead_letters", of)
+    of |= {"attempts": uuid_array(_ids(cursor, "find_mentioning_attempts", of))}
+    jobs = fetch(cursor, sql("lock_persons_jobs"), of | {"mentioning": uuid_array(_ids(cursor, "find_mentioning_jobs", of))})
+    theirs = {row_id: (tenant, job_id) for row_id, tenant, job_id, is_theirs in jobs if is_theirs}
+    of |= {"ids": uuid_array(theirs), "low": min(theirs, default=None), "high": max(theirs, default=None)}
+    of |= {"mentioning": uuid_array([row[0] for row in jobs if row[0] not in theirs])}
+    events += _run(cursor, "erase_tracking", of)
+    hashes = {bytes(row[0]) for row in fetch(cursor, sql("erase_payloads"), of)}
     bodies = {"hashes": bytes_array(sorted(hashes))}
     _run(cursor, "erase_bodies", bodies)
     shared = fetch(cursor, sql("count_shared_bodies"), bodies)[0][0]
-    dead_letters = frozenset(row[0] for row in fetch(cursor, sql("erase_dead_letters"), of | bounds))
+    dead_letters = frozenset(named + _ids(cursor, "erase_dead_letters_of_jobs", of))
     _run(cursor, "erase_rejections", of)
     suppressions = hash_suppressions(cursor, [address])
-    _run(cursor, "blank_attempts", bounds)
-    _run(cursor, "blank_jobs", bounds)
+    _run(cursor, "blank_attempts", of)
+    _run(cursor, "blank_jobs", of)
+    mentions += _run(cursor, "blank_mentions_in_jobs", of) + _run(cursor, "blank_mentions_in_attempts", of)
     unpublished = _clean_outbox(cursor, address, dead_letters)
-    erased = Erased(len(ids), events, len(hashes), len(dead_letters), suppressions, unpublished, shared, mentions)
-    return erased, Traces([(tenant, job_id) for _, tenant, job_id in jobs], dead_letters)
+    erased = Erased(len(theirs), events, len(hashes), len(dead_letters), suppressions, unpublished, shared, mentions)
+    return erased, Traces(list(theirs.values()), dead_letters)
+
+
+def pattern_of(address: str) -> str:
+    """Finds the address, and no longer one of which it is a part, in text in lower case; for Postgres and Python alike. It may follow
+    a line break as JSON spells it."""
+    return rf"(?:^|[^a-z0-9._%+-]|\\[nrt]){re.escape(address)}(?![a-z0-9-]|[.][a-z0-9])"
 
 
 def blank_events(cursor: Cursor, events: Sequence[tuple[str, datetime]]) -> None:
@@ -82,7 +94,8 @@ def hash_suppressions(cursor: Cursor, addresses: Sequence[str]) -> int:
 
 def is_about(text: str, address: str, dead_letters: frozenset[str]) -> bool:
     """Is this event or dead letter, as it is published, about that person? Bytes that are spelled in base64 are read too."""
-    if address in text.lower():
+    pattern = re.compile(pattern_of(address))
+    if pattern.search(text.lower()):
         return True
     letter: dict[str, Any] = msgspec.json.decode(text)
     if letter.get("id") in dead_letters:
@@ -90,7 +103,7 @@ def is_about(text: str, address: str, dead_letters: frozenset[str]) -> bool:
     if letter.get("encoding") != "base64":
         return False
     try:
-        return address.encode() in base64.b64decode(letter["value"]).lower()
+        return bool(pattern.search(base64.b64decode(letter["value"]).decode("latin-1").lower()))
     except (KeyError, TypeError, binascii.Error):
         return False
 
@@ -124,6 +137,10 @@ def _replace(cursor: Cursor, id_: str, pairs: Sequence[tuple[str | None, str]]) 
         cursor.execute(sql("replace_outbox"), {"id": id_, "keys": text_array(keys), "values": text_array(values)})
     else:
         outbox.delete(cursor, [id_])
+
+
+def _ids(cursor: Cursor, name: str, values: Mapping[str, object]) -> list[str]:
+    return [row[0] for row in fetch(cursor, sql(name), values)]
 
 
 def _run(cursor: Cursor, name: str, values: Mapping[str, object]) -> int:

@@ -1,7 +1,18 @@
 -- Forgetting a person: what is known of an address is taken out of every table.
 
--- name: find_persons_jobs
-SELECT j.id, j.tenant_id, j.job_id FROM email_jobs j WHERE lower(j.recipient_email) = %(address)s::text ORDER BY j.id FOR UPDATE
+-- name: find_mentioning_jobs
+-- Others' emails of which something that was kept names the person. Every row is looked at, and none is locked meanwhile.
+SELECT j.id FROM email_jobs j, lower(concat_ws(' ', j.content, j.data::text, j.error_message)) AS words
+WHERE position(%(address)s::text IN words) > 0 AND words ~ %(pattern)s::text
+
+-- name: find_mentioning_attempts
+SELECT a.id FROM email_attempts a WHERE position(%(address)s::text IN lower(a.error)) > 0 AND lower(a.error) ~ %(pattern)s::text
+
+-- name: lock_persons_jobs
+-- Theirs, and with them others' emails that name them.
+SELECT j.id, j.tenant_id, j.job_id, lower(j.recipient_email) = %(address)s::text FROM email_jobs j
+WHERE lower(j.recipient_email) = %(address)s::text OR j.id = ANY(%(mentioning)s::uuid[])
+ORDER BY j.id FOR UPDATE
 
 -- name: blank_jobs
 -- The rows stay, so that sums stay true; nothing in them tells who it was. What still waited is cancelled.
@@ -23,31 +34,35 @@ DELETE FROM email_tracking t WHERE t.recipient = %(address)s::text
 
 -- name: blank_mentions_in_tracking
 -- Events of others' mail that name the person too: a Cc, an ESP's list of all recipients.
-UPDATE email_tracking t SET event_data = '{}', message_id = NULL WHERE position(%(address)s::text IN lower(t.event_data::text)) > 0
+UPDATE email_tracking t SET event_data = '{}', message_id = NULL
+WHERE position(%(address)s::text IN lower(t.event_data::text)) > 0 AND lower(t.event_data::text) ~ %(pattern)s::text
 
 -- name: blank_mentions_in_jobs
--- The same in what was kept of others' emails; what still waits is made from its stored original.
-UPDATE email_jobs j SET content = NULL, data = NULL, error_message = NULL
-WHERE position(%(address)s::text IN lower(concat_ws(' ', j.content, j.data::text, j.error_message))) > 0
+-- What still waits is made from its stored original.
+UPDATE email_jobs j SET content = NULL, data = NULL, error_message = NULL WHERE j.id = ANY(%(mentioning)s::uuid[])
 
 -- name: blank_mentions_in_attempts
-UPDATE email_attempts a SET error = NULL WHERE position(%(address)s::text IN lower(a.error)) > 0
+UPDATE email_attempts a SET error = NULL WHERE a.id = ANY(%(attempts)s::uuid[])
 
 -- name: erase_unmatched
-DELETE FROM unmatched_events u WHERE u.recipient = %(address)s::text OR position(%(address)s::text IN lower(u.event)) > 0
+DELETE FROM unmatched_events u WHERE u.recipient = %(address)s::text OR lower(u.event) ~ %(pattern)s::text
 
 -- name: erase_postponed
--- Callbacks that nobody could verify: they count as given up.
-UPDATE postponed_callbacks p SET value = NULL WHERE position(%(address)s::text IN lower(encode(p.value, 'escape'))) > 0
+-- Callbacks that nobody could verify: they count as given up. escape spells bytes as text, ASCII as it is.
+UPDATE postponed_callbacks p SET value = NULL WHERE lower(encode(p.value, 'escape')) ~ %(pattern)s::text
 
 -- name: erase_rejections
 DELETE FROM rejections r WHERE r.address = %(address)s::text
 
 -- name: erase_dead_letters
--- Those of the jobs, and every other one whose bytes hold the address. escape spells bytes as text, ASCII as it is.
+-- Every one whose bytes or error name the person. escape spells bytes as text, ASCII as it is.
 DELETE FROM dead_letters d
-WHERE d.row_id = ANY(%(ids)s::uuid[]) OR position(%(address)s::text IN lower(encode(d.value, 'escape'))) > 0
-   OR position(%(address)s::text IN lower(d.error)) > 0
+WHERE (position(%(address)s::text IN lower(encode(d.value, 'escape'))) > 0 AND lower(encode(d.value, 'escape')) ~ %(pattern)s::text)
+   OR lower(d.error) ~ %(pattern)s::text
+RETURNING d.id
+
+-- name: erase_dead_letters_of_jobs
+DELETE FROM dead_letters d WHERE d.row_id = ANY(%(ids)s::uuid[])
 RETURNING d.id
 
 -- name: lock_outbox

@@ -102,6 +102,36 @@ def test_nothing_is_left_of_somebody_who_was_only_named_in_other_mail(world, con
     assert world.count("postponed_callbacks", "value IS NOT NULL") == 1
 
 
+@pytest.mark.parametrize("other", ["joann@a.test", "jo.ann@a.test", "ann@a.test.org", "ann@a.test-b.org", "mary-ann@a.test"])
+def test_an_address_of_which_theirs_is_a_part_is_somebody_elses(world, console, other):
+    sent = world.send(other, answer="throttled")
+    store(world, sent.row_id, job_bytes("j", other))
+    world.apply(event("opened", sent, raw={"email": other}))
+    dead(world, job_bytes("d", other))
+    publish(world, "email-dlq", [None], [dlq(other)])
+    before = anywhere(world, other)
+    console.type("forget", "ann@a.test", "--yes")
+    assert anywhere(world, other) == before
+    assert world.count("dead_letters") == world.rows("SELECT cardinality(values) AS n FROM outbox WHERE topic = 'email-dlq'")[0]["n"] == 1
+
+
+@pytest.mark.parametrize("text", ["ann@a.test", "<Ann@a.test>", "to ann@a.test.", "\\nann@a.test\\n", "mailto:ann@a.test?x"])
+def test_however_it_is_written_it_is_found(world, console, text):
+    dead(world, f'{{"text": "{text}"}}'.encode())
+    publish(world, "email-dlq", [None], [dlq(text)])
+    console.type("forget", "ann@a.test", "--yes")
+    assert anywhere(world, "ann@a.test") == []
+
+
+def test_an_address_with_signs_of_patterns_is_taken_by_its_letters(world, console):
+    for address in ("a+b.c@a.test", "a$(d)@a.test"):
+        dead(world, job_bytes("d", address))
+        dead(world, job_bytes("d", address.replace(".", "x").replace("$", "y")))
+        console.type("forget", address, "--yes")
+        assert anywhere(world, address) == []
+    assert world.count("dead_letters") == 2
+
+
 def test_what_is_reported_later_of_their_mail_is_kept_without_them_and_their_no_as_a_hash(world, console, ann):
     console.type("forget", "ann@a.test", "--yes")
     sent = ann["sent"]
