@@ -163,24 +163,6 @@ def test_a_partition_where_nothing_is_left_or_ever_was_has_a_position_too(cluste
         assert successor.ends(5.0) == {(topic.name, 0): 13, (topic.name, 1): 0}, "asked, not remembered"
 
 
-def test_what_is_held_is_not_taken_for_handled_where_its_partition_ends(cluster: KafkaMock) -> None:
-    calm, held = Topic(cluster), Topic(cluster)
-    both = Subscription(((calm.name, "normal"), (held.name, "bulk")), ("normal", "bulk"))
-    held.produce([b"held"] * 5)
-    with source_of(calm, both) as source:
-        source.hold([held.name])
-        wait_until(lambda: source.positions().get((calm.name, 0)) == 0, source)
-        source.keep_alive()
-        for _ in range(10):
-            assert source.poll(10, 0.05) == []
-        assert source.positions()[held.name, 0] in (None, 0)
-        source.hold([])
-        records = poll_count(source, 5)
-        assert source.positions()[held.name, 0] == 0
-        source.commit(records)
-        wait_until(lambda: source.positions()[held.name, 0] == 5, source)
-
-
 def test_where_no_broker_answers_in_time_no_end_is_known(own_cluster: KafkaMock, caplog: pytest.LogCaptureFixture) -> None:
     topic = Topic(own_cluster)
     with source_of(topic) as source:
@@ -370,11 +352,11 @@ def test_a_topic_that_is_held_waits_while_others_come_and_goes_on_without_a_gap(
 class FakeMessage:
     """A message that came in the moment in which everything was paused."""
 
-    def __init__(self, topic: str, offset: int):
-        self._topic, self._offset = topic, offset
+    def __init__(self, topic: str, offset: int, is_end: bool = False):
+        self._topic, self._offset, self._is_end = topic, offset, is_end
 
-    def error(self) -> None:
-        return None
+    def error(self) -> FakeError | None:
+        return FakeError(KafkaError._PARTITION_EOF, False) if self._is_end else None
 
     def topic(self) -> str:
         return self._topic
@@ -403,6 +385,24 @@ def test_a_message_that_slipped_through_a_pause_is_kept_unless_its_partition_goe
         source._forget([(topic.name, 0)])
         source._take_partitions(source._consumer, [TopicPartition(topic.name, 0)])
         assert source.poll(5, 0.0) == []
+
+
+def test_what_is_held_is_not_taken_for_handled_where_its_partition_ends(cluster: KafkaMock) -> None:
+    topic = Topic(cluster)
+    with source_of(topic) as source:
+        wait_until(lambda: source.positions() == {(topic.name, 0): 0}, source)
+        source._take_partitions(source._consumer, [TopicPartition(topic.name, 0)])
+        source.hold([topic.name])
+        messages = [FakeMessage(topic.name, 5), FakeMessage(topic.name, 6, is_end=True)]
+        assert source._accept(messages) == []  # type: ignore[arg-type]
+        assert source.positions() == {(topic.name, 0): None}
+        source.hold([])
+        records = source.poll(1, 0.0)
+        assert source.positions() == {(topic.name, 0): 5}
+        source.poll(1, 0.0)
+        assert source.positions() == {(topic.name, 0): 5}, "it is in hand"
+        source.commit(records)
+        assert source.positions() == {(topic.name, 0): 6}
 
 
 def test_a_setting_that_breaks_the_offsets_cannot_be_passed_in(cluster: KafkaMock) -> None:
