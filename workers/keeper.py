@@ -33,7 +33,7 @@ STALE_OUTBOX_S = 15.0
 OUTBOX_PAGE = 50
 SWEEP_LIMIT_S, FLUSH_LIMIT_S = 5.0, 2.0
 PARTITION_DAYS = 7
-LETTERS_PAGE = 5_000
+LETTERS_PAGE = 1_000  # they may be large
 COHORT_DAYS = 31  # the weights look back thirty
 TURN_S = 0.5
 
@@ -79,6 +79,7 @@ class Keeper:
             Chore("wake forgotten rows", 30.0, lambda: self._count("woke forgotten rows", housekeeping.wake_forgotten)),
             Chore("sweep payloads", 60.0, lambda: self._count("swept payloads", housekeeping.sweep_payloads)),
             *([Chore("look up mail exchangers", 30.0, self.look_up_exchangers)] if self._settings.mx_lookups else []),
+            Chore("retire dead letters", 60.0, self.retire_dead_letters),
             Chore("make partitions", 3600.0, self.make_partitions),
             Chore("drop what is too old", 6 * 3600.0, self.retire),
         ]
@@ -158,12 +159,10 @@ class Keeper:
         self._count("forgot old doubts", partial(doubt.forget_old, days=settings.retention_jobs_days))
         self._count("forgot callbacks given up", partial(postponed.forget_given_up, days=settings.retention_jobs_days))
         self._count("forgot old cohorts", partial(cohorts.forget_old, days=max(settings.retention_jobs_days, COHORT_DAYS)))
-        while self._retire_dead_letters():
-            pass
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
 
-    def _retire_dead_letters(self) -> bool:
-        """One page; is there perhaps another one?"""
+    def retire_dead_letters(self) -> None:
+        """Delete a page of those that are too old; the audit log, a metric and the log tell how many and whether they were settled."""
         days, place = self._settings.retention_dead_letters_days, f"{self._host}/keeper"
 
         def retire(cursor: Cursor) -> list[tuple[str, bool, int]]:
@@ -173,11 +172,9 @@ class Keeper:
                 replay.audit(cursor, place, "dlq retire", f"{sum(details.values())} dead letters", details)
             return gone
 
-        gone = self._database.run(retire)
-        for reason, is_settled, count in gone:
+        for reason, is_settled, count in self._database.run(retire):
             metrics.DEAD_LETTERS_RETIRED.labels(reason).inc(count)
             log.warning("deleted dead letters that are too old", reason=reason, letters=count, were_settled=is_settled)
-        return sum(count for *_, count in gone) == LETTERS_PAGE
 
     def _settle_and_forget(self, slot: int) -> None:
         settings = self._settings

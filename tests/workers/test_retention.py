@@ -98,17 +98,17 @@ def test_old_dead_letters_go_page_by_page_and_how_many_is_on_the_audit_log_and_c
     for days_ago, is_settled in ((8, True), (9, False), (400, False), (6, False), (6, True)):
         put_letter(world, "rejected", days_ago, is_settled)
     put_letter(world, "not-json", 30, False)
-    keeper.retire()
-    assert world.count("dead_letters", "created_at > now() - interval '7 days'") == world.count("dead_letters") == 2
+    for left in (4, 2, 2):
+        keeper.retire_dead_letters()
+        assert world.count("dead_letters") == left
+    assert world.count("dead_letters", "created_at > now() - interval '7 days'") == 2
     entries = world.rows("SELECT actor, action, details FROM audit_log ORDER BY id")
-    assert {(entry["actor"].split("@")[0], entry["action"]) for entry in entries} == {("w", "dlq retire")}
+    assert [(entry["actor"].split("@")[0], entry["action"]) for entry in entries] == [("w", "dlq retire")] * 2
     told = Counter()
     for entry in entries:
         told.update(entry["details"])
     assert told == {"rejected settled": 1, "rejected waiting": 2, "not-json waiting": 1}
     assert metrics.DEAD_LETTERS_RETIRED.labels("rejected")._value.get() - before == 3
-    keeper.retire()
-    assert world.count("audit_log") == len(entries), "nothing is told of nothing"
 
 
 def test_cohorts_are_kept_as_long_as_the_weights_look_back_and_then_go_with_their_counters(world, keeper):
