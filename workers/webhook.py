@@ -36,7 +36,7 @@ T = TypeVar("T")
 POLL_S, POLL_LIMIT_S, STAGE_LIMIT_S = 0.5, 30.0, 120.0
 RECORDS_MOST = 1_000
 LATE_EVERY_S, PROGRESS_EVERY_S, SWEEP_EVERY_S = 1.0, 5.0, 3_600.0
-LATE_PAGE = 500
+LATE_PAGE, LATE_LIMIT_S = 500, 0.5
 
 
 class Tools(NamedTuple):
@@ -154,12 +154,20 @@ class Webhook:
                 self._due_at_s[name] = self._tools.clock() + every_s
 
     def settle_late(self) -> None:
-        """Events that came before their send was recorded."""
+        """Events that came before their send was recorded, page after page, for a while: there are many where an account is shared
+        with a busy stranger, whose events wait for a send in vain."""
+        until_s = self._tools.clock() + LATE_LIMIT_S
+        while self._settle_page() == LATE_PAGE and self._tools.clock() < until_s:
+            pass
+
+    def _settle_page(self) -> int:
+        """Returns how many were looked at."""
         findings = self._tools.recorder.insist(
             "late events", lambda cursor, number: self._tools.books.settle_late(cursor, LATE_PAGE, number)
         )
         self._tools.desk.publish(findings.postings)
         self.tell(findings)
+        return findings.looked_at
 
     def note_progress(self) -> None:
         """Say up to when all that was in our partitions is applied: without that a watermark means nothing."""

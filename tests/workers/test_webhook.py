@@ -133,6 +133,18 @@ def applied(world):
     return mark.applied_until is not None
 
 
+def test_a_stranger_who_shares_the_account_does_not_pile_up_what_waits_for_its_send(world, loop):
+    """However many events of his mail come in a second, all whose time has come are looked at in the next."""
+    pages = 3 * webhook.LATE_PAGE + 1
+    for number in range(pages):
+        loop.put(bare(event("delivered", recipient=f"r{number}@strange.test", message_id="theirs")))
+    loop.turn()
+    world.run(lambda cursor: cursor.execute("UPDATE unmatched_events SET check_at = now(), arrived_at = now() - interval '1 hour'"))
+    loop.now_s += webhook.LATE_EVERY_S
+    loop.loop.turn()
+    assert (world.count("unmatched_events"), world.count("email_tracking")) == (0, pages)
+
+
 def test_the_watermark_of_an_account_is_its_newest_events_time_and_never_goes_back(world, loop):
     sent = world.send()
     newest = event("opened", sent, after_s=500)

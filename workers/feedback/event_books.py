@@ -35,7 +35,8 @@ REPEATED, UNMATCHED, EMPTY = "repeated", "unmatched", "empty"
 @dataclass(slots=True)
 class Findings:
     """What a transaction came to, to be told after its commit. `tally` counts events by provider and by what they were, `statuses`
-    are those of the jobs that it changed, `refused` counts callbacks by the reason of their dead letters."""
+    are those of the jobs that it changed, `refused` counts callbacks by the reason of their dead letters, `looked_at` those that waited
+    for their send."""
 
     number: int = 0
     postings: list[Posting] = field(default_factory=list)
@@ -44,6 +45,7 @@ class Findings:
     held: list[Window] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     statuses: list[Shown] = field(default_factory=list)
+    looked_at: int = 0
 
 
 class EventBooks:
@@ -80,6 +82,7 @@ class EventBooks:
         """Look again at events that matched nothing when they came; those whose send is on record now are applied."""
         findings = Findings(number)
         waiting = unmatched.take(cursor, limit)
+        findings.looked_at = len(waiting)
         arrivals = self._join(cursor, [event_rows.late_arrival(w) for w in waiting])
         claims = {(a.attempt_id, a.event.provider, a.account_tenant) for a in arrivals if a.attempt_id}
         jobs = unmatched.find_jobs(cursor, sorted(claims))
