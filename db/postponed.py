@@ -76,9 +76,9 @@ def find_unread(cursor: Cursor) -> dict[str, datetime]:
     return dict(fetch(cursor, sql("find_unread"), {}))
 
 
-def forget_given_up(cursor: Cursor, days: int) -> int:
-    """Forget that callbacks were given up so long ago; returns how many."""
-    cursor.execute(sql("forget_given_up"), {"days": days})
+def forget_old(cursor: Cursor, doubts_days: int) -> int:
+    """Forget those that are older than any doubt; returns how many."""
+    cursor.execute(sql("forget_postponed"), {"days": doubts_days + KEEP_DAYS})
     return int(cursor.rowcount)
 
 

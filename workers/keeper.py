@@ -157,7 +157,7 @@ class Keeper:
             self._count("swept rows that are too old from a default partition", partial(partitions.sweep_default, table=table, day=limit))
         self._count("forgot domains that nobody writes to", mailbox_domains.forget_old)
         self._count("forgot old doubts", partial(doubt.forget_old, days=settings.retention_jobs_days))
-        self._count("forgot callbacks given up", partial(postponed.forget_given_up, days=settings.retention_jobs_days))
+        self._count("forgot callbacks that were never read", partial(postponed.forget_old, doubts_days=settings.retention_jobs_days))
         self._count("forgot old cohorts", partial(cohorts.forget_old, days=max(settings.retention_jobs_days, COHORT_DAYS)))
         self._count("forgot old job ids", partial(housekeeping.forget_old_keys, days=settings.dedup_days))
 

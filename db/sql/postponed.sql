@@ -46,6 +46,6 @@ SELECT p.topic, max(p.stored_at) FROM postponed_callbacks p GROUP BY p.topic
 -- name: count_postponed
 SELECT p.topic, count(*) FROM postponed_callbacks p WHERE p.value IS NOT NULL GROUP BY p.topic
 
--- name: forget_given_up
--- Older than any doubt.
-DELETE FROM postponed_callbacks p WHERE p.value IS NULL AND p.stored_at < now() - %(days)s::int * interval '1 day'
+-- name: forget_postponed
+-- Older than any doubt: those that were given up, and those of ESPs that are off, which nobody tries any more.
+DELETE FROM postponed_callbacks p WHERE p.stored_at < now() - %(days)s::int * interval '1 day'
