@@ -3,7 +3,8 @@
 A batch of different mails travels as substitutions: every mail's subject, text and HTML are the values of tags that nobody can
 guess, since they are made after the words are fixed. This module must never let one mail's words reach another, nor raise over
 a label (tag, metadata) that SendGrid does not take: such labels stay behind.
-Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06).
+Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06); an event's own fields: django-anymail (2026-07),
+Jericho/StrongGrid (2026-03).
 """
 
 import secrets
@@ -21,6 +22,15 @@ from mail.message import Address, Attachment, Message
 SUBSTITUTION_BYTES = 10_000  # of one personalization, tags and values
 _CUSTOM_ARGS_BYTES = 10_000
 _CATEGORIES, _CATEGORY_CHARACTERS = 10, 255
+# Custom args come back beside the fields of an event, where one of these names would be taken for the event's own.
+_EVENT_FIELDS = frozenset(
+    (
+        *("asm_group_id", "attempt", "bounce_classification", "category", "cert_err", "email", "event", "ip", "mc_stats", "newsletter"),
+        *("phase_id", "pool", "post_type", "reason", "response", "send_at", "smtp-id", "status", "timestamp", "tls", "type"),
+        *("url", "url_offset", "useragent"),
+    )
+)
+_EVENT_PREFIXES = ("marketing_campaign_", "sg_", "singlesend_", "template")
 _TOKEN_BYTES = 8
 _TAG_BYTES = 2 * _TOKEN_BYTES + 3
 Json = dict[str, Any]
@@ -98,7 +108,7 @@ def _common_fields(message: Message) -> Json:
     fields: Json = {"from": _address(message.sender)}
     if message.reply_to:
         fields["reply_to"] = _address(message.reply_to)
-    if tags := [tag for tag in dict.fromkeys(message.tags) if 0 < len(tag) <= _CATEGORY_CHARACTERS]:
+    if tags := [tag for tag in dict.fromkeys(message.tags) if 0 < len(tag) <= _CATEGORY_CHARACTERS and tag.isascii()]:
         fields["categories"] = tags[:_CATEGORIES]
     if message.attachments:
         fields["attachments"] = [_attachment(a) for a in message.attachments]
@@ -136,10 +146,13 @@ def _distinct_recipients(message: Message) -> Json:
     seen: set[str] = set()
     fields: Json = {}
     for field, addresses in (("to", message.to), ("cc", message.cc), ("bcc", message.bcc)):
-        fresh = {a.email.lower(): a for a in reversed(addresses) if a.email.lower() not in seen}
+        fresh: dict[str, Address] = {}
+        for address in addresses:
+            if address.email.lower() not in seen:
+                fresh.setdefault(address.email.lower(), address)
         seen.update(fresh)
         if fresh:
-            fields[field] = [_address(a) for a in reversed(fresh.values())]
+            fields[field] = [_address(address) for address in fresh.values()]
     return fields
 
 
@@ -153,7 +166,8 @@ def _custom_args(message: Message) -> dict[str, str]:
     size_bytes = len(orjson.dumps(args))
     for name, value in message.metadata:
         more_bytes = len(orjson.dumps({name: value}))
-        if name not in args and size_bytes + more_bytes <= _CUSTOM_ARGS_BYTES:
+        is_ours = name in args or name in _EVENT_FIELDS or name.startswith(_EVENT_PREFIXES)
+        if not is_ours and size_bytes + more_bytes <= _CUSTOM_ARGS_BYTES:
             args[name] = value
             size_bytes += more_bytes
     return args

@@ -45,6 +45,7 @@ _FORBIDDEN_HEADERS = frozenset(
     {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"}
     | {"to", "from", "subject", "reply-to", "cc", "bcc"}
 )
+_AFTER_A_TYPE = frozenset(";,\r\n")  # errors page, attachments.type (2021-06); sendgrid/sendgrid-go issue 450
 _CULPRIT = re.compile(r"personalizations[.\[]([0-9]{1,4})\b")
 # What stands once in a request, the same for all its mails (personalizations.common).
 _SHARED = re.compile(r"(from|reply_to|attachments|categories)\b")
@@ -99,6 +100,8 @@ class Esp:
             return "SendGrid takes each header only once"
         if not message.subject:
             return "SendGrid needs a subject"
+        if any(_AFTER_A_TYPE.intersection(a.content_type) for a in message.attachments):
+            return "SendGrid takes no parameters behind an attachment's type"
         if base.recipients_of(message) > LIMITS.recipients_per_message:
             return f"SendGrid takes {LIMITS.recipients_per_message} recipients a message"
         if base.content_bytes(message) > LIMITS.message_bytes:

@@ -175,7 +175,7 @@ def test_everything_a_message_has_is_expressed() -> None:
         reply_to=Address("r@brand.test", "R"),
         headers=(("X-A", "1"), ("List-Unsubscribe", "<https://u.test/1>")),
         attachments=(Attachment("a.png", "image/png", "YQ==", "inline", "logo"),),
-        tags=("news", "news", "x" * 256, *(f"t{n}" for n in range(12))),
+        tags=("news", "news", "x" * 256, "Grüße", *(f"t{n}" for n in range(12))),
         metadata=(("order", "7"), ("attempt_id", "forged")),
     )
     assert only(esp().prepare([full])) == {
@@ -200,10 +200,12 @@ def test_everything_a_message_has_is_expressed() -> None:
 
 def test_an_address_stands_once_in_a_personalization() -> None:
     twice = message(
-        to=(Address("a@a.test"), Address("A@a.test", "again")), cc=(Address("a@A.test"), Address("c@a.test")), bcc=(Address("c@a.test"),)
+        to=(Address("a@a.test"), Address("z@a.test"), Address("A@a.test", "again")),
+        cc=(Address("a@A.test"), Address("c@a.test")),
+        bcc=(Address("c@a.test"),),
     )
     (personalization,) = only(esp().prepare([twice]))["personalizations"]
-    assert personalization["to"] == [{"email": "a@a.test"}]
+    assert personalization["to"] == [{"email": "a@a.test"}, {"email": "z@a.test"}]
     assert personalization["cc"] == [{"email": "c@a.test"}]
     assert "bcc" not in personalization
 
@@ -215,6 +217,13 @@ def test_metadata_goes_as_far_as_10000_bytes_reach_and_ours_always() -> None:
     assert len(json.dumps(personalization["custom_args"])) <= 10_000
 
 
+def test_metadata_named_like_a_field_of_an_event_stays_behind_since_events_have_both_in_one_place() -> None:
+    (personalization,) = only(esp().prepare([message(metadata=(("status", "5.1.1"), ("Order", "7"), ("reason", "vip")))]))[
+        "personalizations"
+    ]
+    assert set(personalization["custom_args"]) == {"attempt_id", "Order"}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -224,6 +233,7 @@ def test_metadata_goes_as_far_as_10000_bytes_reach_and_ours_always() -> None:
         {"subject": ""},
         {"to": tuple(Address(f"u{n}@a.test") for n in range(1001))},
         {"html": "x" * 20_000_001},
+        {"attachments": (Attachment("a.ics", "text/calendar; method=REQUEST", "YQ=="),)},
     ],
 )
 def test_what_sendgrid_cannot_express_has_a_reason(changes: dict[str, Any]) -> None:

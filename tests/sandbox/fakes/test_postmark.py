@@ -198,8 +198,9 @@ def test_the_recipient_is_the_bare_address(to: str) -> None:
 
 
 def test_a_list_keeps_commas_of_quoted_names() -> None:
-    answer = send(message(To='"Doe, John" <a@x.test>, b@x.test'))
-    assert (answer.status, answer.accepted[0].recipient) == (200, "a@x.test")
+    for name in ("Doe, John", '\\"Doe, John', "Doe\\\\, John"):
+        answer = send(message(To=f'"{name}" <a@x.test>, b@x.test'))
+        assert (answer.status, answer.accepted[0].recipient) == (200, "a@x.test")
 
 
 def test_from_is_required_single_and_a_known_signature() -> None:

@@ -247,6 +247,12 @@ def test_an_attachment_needs_base64_content_and_a_filename() -> None:
     assert_refused(message(attachments=[sound | {"disposition": "beside"}]), "attachments.0.disposition", "beside")
 
 
+@pytest.mark.parametrize("type_", ["text/plain; charset=utf-8", "text/plain,", "text/plain\r\nX-A: 1", "", 5])
+def test_an_attachments_type_is_bare(type_: Any) -> None:
+    attachment = {"content": base64.b64encode(b"abc").decode(), "filename": "a.txt", "type": type_}
+    assert_refused(message(attachments=[attachment]), "attachments.0.type", "attachment type")
+
+
 @pytest.mark.parametrize(
     "field", ["personalizations", "from", "content", "headers", "custom_args", "categories", "mail_settings", "attachments"]
 )
