@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from esp.call import Call
 from mail.outcome import Reply, Request
 
+CLOSING_DOWN = 421
 _MOST_REPLY_LINES = 100
 _LONGEST_REPLY_LINE = 4_096
 
@@ -32,12 +33,15 @@ class Refused(Exception):
 
 
 class Client(smtplib.SMTP):
-    """A connection that its calls can cut off. `carried` counts the mails it has had, `rested_at_s` is when the last was answered."""
+    """A connection that its calls can cut off. `carried` counts the mails it has had, `rested_at_s` is when the last was answered,
+    `has_begun` tells whether the server has taken up the present one: another connection may carry it as long as it has not.
+    """
 
     def __init__(self, timeout_s: float):
         super().__init__(local_hostname=_own_name(), timeout=timeout_s)
         self.carried = 0
         self.rested_at_s = 0.0
+        self.has_begun = False
         self._dial: Callable[[str, int], socket.socket] | None = None
 
     def open(self, request: Request, dial: Callable[[str, int], socket.socket], host: str, port: int, tls: ssl.SSLContext) -> None:
@@ -56,6 +60,7 @@ class Client(smtplib.SMTP):
     def carry(self, call: Call) -> Reply:
         """Send one mail; the reply to its final dot. Raises Refused before the content, OSError where nobody answers."""
         request = call.request
+        self.has_begun = False
         self.command_encoding = "ascii" if request.headers.get("smtputf8") != "yes" else "utf-8"
         refused = self._begin(request)
         call.leave()
@@ -66,6 +71,7 @@ class Client(smtplib.SMTP):
 
     def ask_noop(self, call: Call) -> Reply:
         """A question after which nothing is different: does the server answer those who are logged in?"""
+        self.has_begun = True
         call.leave()
         code, words = self.docmd("NOOP")
         self.note_rest()
@@ -163,11 +169,16 @@ class Client(smtplib.SMTP):
         commands = [f"MAIL FROM:<{request.headers['mail-from']}>{self._options(request)}"]
         answers = self._answers([*commands, *[f"RCPT TO:<{recipient}>" for recipient in recipients], "DATA"])
         try:
-            _expect("mail", 250, next(answers))
+            first = next(answers)
+            self.has_begun = first[0] != CLOSING_DOWN
+            _expect("mail", 250, first)
             refused = [not _is_taken(next(answers), is_first=place == 0) for place in range(len(recipients))]
             _expect("data", 354, next(answers))
-        except Refused:
-            self._abandon(answers)
+        except Refused as refused_all:
+            if refused_all.code == CLOSING_DOWN:
+                self.close()  # it says nothing more
+            else:
+                self._abandon(answers)
             raise
         return sum(refused)
 
