@@ -164,7 +164,7 @@ class Esp:
         if not envelopes:
             raise BadCallback("the body is empty")
         for envelope in envelopes:
-            verify_envelope(envelope, self._topic_arn, self._certificates)
+            verify_envelope(envelope, self._topic_arn, self._certificates, callback.received_at_s)
 
     def parse_events(self, document: Any) -> list[Event]:
         return ses_events.parse(document)
