@@ -214,7 +214,7 @@ def _outcome(message: Message, item: object) -> Outcome:
     """The verdict on one mail of a batch, from its own answer."""
     if not isinstance(item, dict):
         return Outcome(message.attempt_id, Verdict.UNKNOWN, Blame.ESP, detail="no answer for this mail")
-    code, words, message_id = _code(item), _words(item), str(item.get("MessageID") or "")[:255]
+    code, words, message_id = _code(item), _words(item), events.text(item.get("MessageID"))
     if code == 0 and (message_id or words.lower().startswith("message accepted")):
         if _LEFT_OUT in words and base.is_named(message, words):  # a copy that went out all the same does not reach the recipient
             return Outcome(message.attempt_id, Verdict.REJECTED, Blame.RECIPIENT, detail=base.cut_detail(words))

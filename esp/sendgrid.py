@@ -122,7 +122,7 @@ class Esp:
             return base.unanswered(request, reply)
         status = reply.status
         if status == 202 or (status == 200 and not reply.body.strip()):  # 200: the sandbox, which delivers nothing
-            return base.outcomes(request, Verdict.ACCEPTED, message_id=reply.headers.get("x-message-id", "")[:255])
+            return base.outcomes(request, Verdict.ACCEPTED, message_id=events.text(reply.headers.get("x-message-id")))
         if status == 413:
             return base.too_large(request, _words(reply))
         if status == 400:
