@@ -1,9 +1,10 @@
-"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 2920, 3207, 4954, 6531).
+"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 2920, 3207, 4954, 6531, 9422).
 
 Of smtplib it uses how commands are written and EHLO is read. It must never take a plain text for a secured one, never write a
 byte of the content before the call allows it, and never wait for a reply without end.
 """
 
+import re
 import smtplib
 import socket
 import ssl
@@ -77,6 +78,11 @@ class Client(smtplib.SMTP):
         self.note_rest()
         return reply_of("noop", code, words)
 
+    def limit(self, name: str) -> int | None:
+        """What the server says it takes at most (RFC 9422): MAILMAX of a connection, RCPTMAX of a mail."""
+        found = re.search(rf"\b{name}=([1-9][0-9]{{0,5}})\b", self.esmtp_features.get("limits", "").upper())
+        return int(found[1]) if found else None
+
     def note_rest(self) -> None:
         self.carried += 1
         self.rested_at_s = time.monotonic()
@@ -149,6 +155,9 @@ class Client(smtplib.SMTP):
 
     def _options(self, request: Request) -> str:
         """What MAIL FROM says of the content; raises Refused where the server cannot take it."""
+        most_recipients = self.limit("RCPTMAX")
+        if most_recipients and request.headers["rcpt-to"].count("\n") >= most_recipients:
+            raise Refused("extension", 554, f"the server takes {most_recipients} recipients a mail".encode())
         most = self.esmtp_features.get("size", "")
         if most.isdigit() and 0 < int(most) < len(request.body):
             raise Refused("extension", 552, f"the server takes {most} bytes a mail".encode())

@@ -97,7 +97,7 @@ class SmtpLines:
         is_good = False
         try:
             reply = _converse(client, call)
-            is_good = reply.status != CLOSING_DOWN and reply.status > 0 and client.carried < _MOST_MAILS
+            is_good = reply.status != CLOSING_DOWN and reply.status > 0 and client.carried < (client.limit("MAILMAX") or _MOST_MAILS)
         finally:
             if not is_good:
                 client.close()

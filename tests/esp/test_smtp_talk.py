@@ -175,3 +175,18 @@ def test_who_hangs_up_once_a_mail_is_begun_is_not_tried_again(start: Callable[..
     server = start(b"", MAIL, RCPT, DATA, b"250 2.0.0 Ok\r\n", MAIL, closing)
     outcomes, left = send_all(server, 2)
     assert ([outcome.verdict for outcome in outcomes], left) == ([Verdict.ACCEPTED, Verdict.UNAVAILABLE], 1)
+
+
+def test_a_server_that_announces_how_many_mails_it_takes_is_not_asked_for_more() -> None:
+    with contextlib.closing(Brief(b"250-LIMITS MAILMAX=1\r\n", b"421 Closing\r\n", connections=3)) as server:
+        outcomes, _ = send_all(server, 3)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.ACCEPTED] * 3
+    assert sum(piece.startswith(b"MAIL") for piece in server.heard) == 3
+
+
+def test_more_recipients_than_a_server_announces_go_elsewhere_before_a_word_is_said(start: Callable[..., Server]) -> None:
+    server = start(b"250-LIMITS RCPTMAX=2 MAILMAX=50\r\n", MAIL, RCPT, RCPT, DATA, b"250 2.0.0 Ok\r\n")
+    outcomes, left = send_all(server, 1, cc=(Address("b@b.test"), Address("c@c.test")))
+    assert ([outcome.verdict for outcome in outcomes], left) == ([Verdict.UNSUPPORTED], 0)
+    server.close()
+    assert not any(piece.startswith(b"MAIL") for piece in server.heard)
