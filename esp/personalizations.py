@@ -7,6 +7,7 @@ Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06); an
 Jericho/StrongGrid (2026-03).
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from enum import Enum
@@ -31,6 +32,7 @@ _EVENT_FIELDS = frozenset(
     )
 )
 _EVENT_PREFIXES = ("marketing_campaign_", "sg_", "singlesend_", "template")
+_SPECIALS = re.compile(r"[][()<>@,;:.\"\\]")  # RFC 5322, 3.2.3
 _TOKEN_BYTES = 8
 _TAG_BYTES = 2 * _TOKEN_BYTES + 3
 Json = dict[str, Any]
@@ -133,7 +135,7 @@ def _content(subject: str, text: str, html: str) -> Json:
 
 def _envelope(message: Message) -> Json:
     has_one = len(message.to) == 1 and not message.cc and not message.bcc
-    fields: Json = {"to": [_address(message.to[0])]} if has_one else _distinct_recipients(message)
+    fields: Json = {"to": [_recipient(message.to[0])]} if has_one else _distinct_recipients(message)
     fields["custom_args"] = _custom_args(message) if message.metadata else {"attempt_id": wire_id(message.attempt_id)}
     if message.headers:
         # "you must ensure these are properly encoded if they contain unicode characters"
@@ -152,8 +154,18 @@ def _distinct_recipients(message: Message) -> Json:
                 fresh.setdefault(address.email.lower(), address)
         seen.update(fresh)
         if fresh:
-            fields[field] = [_address(address) for address in fresh.values()]
+            fields[field] = [_recipient(address) for address in fresh.values()]
     return fields
+
+
+def _recipient(address: Address) -> Json:
+    """Of a recipient (not of the sender) SendGrid puts the name into the header as it is. What is not quoted there is read as
+    addresses: the mail is taken, and dropped as "Invalid" (sendgrid/sendgrid-python issue 291, sendgrid/sendgrid-ruby issue 394).
+    """
+    if not _SPECIALS.search(address.name):
+        return _address(address)
+    quoted = address.name.replace("\\", "\\\\").replace('"', '\\"')
+    return {"email": address.email, "name": f'"{quoted}"'}
 
 
 def _address(address: Address) -> Json:

@@ -24,7 +24,8 @@ def message(**changes: Any) -> Message:
 
 _texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=60)
 _names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12)
-_addresses = st.builds(Address, st.sampled_from([f"{n}@{d}.test" for n in "abcDE" for d in ("x", "y")]), _names)
+_people = st.one_of(_names, st.sampled_from(["Smith, John", "Howdy y'all :(", 'Ann "A" Ray', "back\\slash", "Dr. No"]))
+_addresses = st.builds(Address, st.sampled_from([f"{n}@{d}.test" for n in "abcDE" for d in ("x", "y")]), _people)
 _tokens = st.text("abcXYZ-", min_size=1, max_size=24)
 # Whatever intake lets through, since a label never stops a mail: beyond ASCII, with blanks, too long for some.
 _labels = st.one_of(_tokens, st.sampled_from(["Grüße", "a b", ",", "\U0001f44b", "x" * 300]))

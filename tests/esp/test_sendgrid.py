@@ -217,6 +217,24 @@ def test_metadata_goes_as_far_as_10000_bytes_reach_and_ours_always() -> None:
     assert len(json.dumps(personalization["custom_args"])) <= 10_000
 
 
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("Ann", "Ann"),
+        ("Käthe Müller", "Käthe Müller"),
+        ("Smith, John", '"Smith, John"'),
+        ("Howdy :(", '"Howdy :("'),
+        ('Ann "A\\B"', '"Ann \\"A\\\\B\\""'),
+        ("ann@a.test", '"ann@a.test"'),
+    ],
+)
+def test_a_recipients_name_that_would_be_read_as_addresses_is_quoted(name: str, spelled: str) -> None:
+    one = message(sender=Address("shop@brand.test", name), to=(Address("ann@a.test", name),), cc=(Address("c@a.test", name),))
+    body = only(esp().prepare([one]))
+    assert [body["personalizations"][0][field][0]["name"] for field in ("to", "cc")] == [spelled, spelled]
+    assert body["from"]["name"] == name  # quoted by SendGrid itself
+
+
 def test_metadata_named_like_a_field_of_an_event_stays_behind_since_events_have_both_in_one_place() -> None:
     (personalization,) = only(esp().prepare([message(metadata=(("status", "5.1.1"), ("Order", "7"), ("reason", "vip")))]))[
         "personalizations"

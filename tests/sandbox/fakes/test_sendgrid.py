@@ -85,6 +85,12 @@ def test_a_body_that_is_no_object_is_400() -> None:
     assert_refused([], None, "Expected: object, given: array")
 
 
+@pytest.mark.parametrize("name", ["Smith, John", "Howdy :(", "a@b.test"])
+def test_a_recipients_name_that_is_not_quoted_is_read_as_addresses(name: str) -> None:
+    taken = [send(message(one(to=[{"email": "a@x.test", "name": spelled}]))).accepted[0].recipient for spelled in (name, f'"{name}"')]
+    assert (taken[0] == "a@x.test", taken[1]) == (False, "a@x.test")
+
+
 def test_there_must_be_a_personalization() -> None:
     assert_refused(message() | {"personalizations": []}, "personalizations", "at least one personalization")
 
