@@ -27,6 +27,7 @@ class Server:
         self._replies = list(replies)
         self._greeting = b"250-relay.test\r\n" + offers + b"250 SIZE 1000000\r\n"
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(5)  # whoever does not come any more
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._talk)
         self._thread.start()
@@ -61,13 +62,14 @@ class Brief(Server):
         offers = self._greeting
         taken = [MAIL + RCPT + DATA] if b"PIPELINING" in offers else [MAIL, RCPT, DATA]
         for _ in range(self._connections):
-            live, _ = self._listener.accept()
-            live.settimeout(10)
-            with live, contextlib.suppress(OSError):
-                for reply in (b"220 relay.test\r\n", offers, *taken, b"250 2.0.0 Ok\r\n"):
-                    live.sendall(reply)
-                    self.heard.append(live.recv(1 << 20))
-                live.sendall(self._parting)
+            with contextlib.suppress(OSError):  # it is hung up on, or nobody comes
+                live, _ = self._listener.accept()
+                with live:
+                    live.settimeout(10)
+                    for reply in (b"220 relay.test\r\n", offers, *taken, b"250 2.0.0 Ok\r\n"):
+                        live.sendall(reply)
+                        self.heard.append(live.recv(1 << 20))
+                    live.sendall(self._parting)
         self.is_over = True
 
 
