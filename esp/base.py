@@ -248,8 +248,11 @@ def recipients_of(message: Message) -> int:
 
 def is_about_recipient(message: Message, words: str) -> bool:
     """Do an ESP's words about a bad address mean the message's recipient, and not another To, Cc or Bcc?"""
-    if recipients_of(message) == 1:
-        return True
+    return recipients_of(message) == 1 or is_named(message, words)
+
+
+def is_named(message: Message, words: str) -> bool:
+    """Does the address of the message's recipient stand in an ESP's words?"""
     named = {found.lower().rstrip(".") for found in _ADDRESS.findall(words[:_READ_CHARACTERS])}
     return message.to[0].email.lower() in named
 

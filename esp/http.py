@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError
 
 import telemetry.log
 from esp.call import Answer, Call, Watchdog
+from esp.http_answer import FinalAnswer
 from mail.outcome import NoReply, Reply, Request
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -242,6 +243,7 @@ class _Connection(HTTPConnection):
 
     # Never reconnect in the middle of a request: http.client would send the rest of the body down a fresh connection.
     auto_open = 0
+    response_class = FinalAnswer
     _rested_s = math.inf
     _head = b""
 

@@ -3,9 +3,11 @@
 A batch of different mails travels as substitutions: every mail's subject, text and HTML are the values of tags that nobody can
 guess, since they are made after the words are fixed. This module must never let one mail's words reach another, nor raise over
 a label (tag, metadata) that SendGrid does not take: such labels stay behind.
-Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06).
+Facts: twilio/sendgrid-oai tsg_mail_v3 (2026-01-22), sendgrid/docs (2021-06); an event's own fields: django-anymail (2026-07),
+Jericho/StrongGrid (2026-03).
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from enum import Enum
@@ -21,6 +23,16 @@ from mail.message import Address, Attachment, Message
 SUBSTITUTION_BYTES = 10_000  # of one personalization, tags and values
 _CUSTOM_ARGS_BYTES = 10_000
 _CATEGORIES, _CATEGORY_CHARACTERS = 10, 255
+# Custom args come back beside the fields of an event, where one of these names would be taken for the event's own.
+_EVENT_FIELDS = frozenset(
+    (
+        *("asm_group_id", "attempt", "bounce_classification", "category", "cert_err", "email", "event", "ip", "mc_stats", "newsletter"),
+        *("phase_id", "pool", "post_type", "reason", "response", "send_at", "smtp-id", "status", "timestamp", "tls", "type"),
+        *("url", "url_offset", "useragent"),
+    )
+)
+_EVENT_PREFIXES = ("marketing_campaign_", "sg_", "singlesend_", "template")
+_SPECIALS = re.compile(r"[][()<>@,;:.\"\\]")  # RFC 5322, 3.2.3
 _TOKEN_BYTES = 8
 _TAG_BYTES = 2 * _TOKEN_BYTES + 3
 Json = dict[str, Any]
@@ -98,7 +110,7 @@ def _common_fields(message: Message) -> Json:
     fields: Json = {"from": _address(message.sender)}
     if message.reply_to:
         fields["reply_to"] = _address(message.reply_to)
-    if tags := [tag for tag in dict.fromkeys(message.tags) if 0 < len(tag) <= _CATEGORY_CHARACTERS]:
+    if tags := [tag for tag in dict.fromkeys(message.tags) if 0 < len(tag) <= _CATEGORY_CHARACTERS and tag.isascii()]:
         fields["categories"] = tags[:_CATEGORIES]
     if message.attachments:
         fields["attachments"] = [_attachment(a) for a in message.attachments]
@@ -123,7 +135,7 @@ def _content(subject: str, text: str, html: str) -> Json:
 
 def _envelope(message: Message) -> Json:
     has_one = len(message.to) == 1 and not message.cc and not message.bcc
-    fields: Json = {"to": [_address(message.to[0])]} if has_one else _distinct_recipients(message)
+    fields: Json = {"to": [_recipient(message.to[0])]} if has_one else _distinct_recipients(message)
     fields["custom_args"] = _custom_args(message) if message.metadata else {"attempt_id": wire_id(message.attempt_id)}
     if message.headers:
         # "you must ensure these are properly encoded if they contain unicode characters"
@@ -136,11 +148,24 @@ def _distinct_recipients(message: Message) -> Json:
     seen: set[str] = set()
     fields: Json = {}
     for field, addresses in (("to", message.to), ("cc", message.cc), ("bcc", message.bcc)):
-        fresh = {a.email.lower(): a for a in reversed(addresses) if a.email.lower() not in seen}
+        fresh: dict[str, Address] = {}
+        for address in addresses:
+            if address.email.lower() not in seen:
+                fresh.setdefault(address.email.lower(), address)
         seen.update(fresh)
         if fresh:
-            fields[field] = [_address(a) for a in reversed(fresh.values())]
+            fields[field] = [_recipient(address) for address in fresh.values()]
     return fields
+
+
+def _recipient(address: Address) -> Json:
+    """Of a recipient (not of the sender) SendGrid puts the name into the header as it is. What is not quoted there is read as
+    addresses: the mail is taken, and dropped as "Invalid" (sendgrid/sendgrid-python issue 291, sendgrid/sendgrid-ruby issue 394).
+    """
+    if not _SPECIALS.search(address.name):
+        return _address(address)
+    quoted = address.name.replace("\\", "\\\\").replace('"', '\\"')
+    return {"email": address.email, "name": f'"{quoted}"'}
 
 
 def _address(address: Address) -> Json:
@@ -153,7 +178,8 @@ def _custom_args(message: Message) -> dict[str, str]:
     size_bytes = len(orjson.dumps(args))
     for name, value in message.metadata:
         more_bytes = len(orjson.dumps({name: value}))
-        if name not in args and size_bytes + more_bytes <= _CUSTOM_ARGS_BYTES:
+        is_ours = name in args or name in _EVENT_FIELDS or name.startswith(_EVENT_PREFIXES)
+        if not is_ours and size_bytes + more_bytes <= _CUSTOM_ARGS_BYTES:
             args[name] = value
             size_bytes += more_bytes
     return args

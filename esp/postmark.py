@@ -68,6 +68,8 @@ _JUDGEMENTS: dict[int, _Judgement] = {
 _STATUSES: dict[int, _Judgement] = {401: _MISCONFIGURED, 404: _MISCONFIGURED, 413: base.TOO_LARGE, 415: _MISCONFIGURED, 429: _THROTTLED}
 _BAD_TO = re.compile(r"invalid 'to' address|error parsing 'to'", re.IGNORECASE)
 
+_LEFT_OUT = "will not deliver to these inactive addresses"  # "Message OK, but …": a yes for the others
+
 _SEARCHABLE_S = 6 * 86_400.0  # 45 days by default, 7 where an account chose so (postmarkapp.com/developer/api/messages-api, 2026-11)
 _PROVIDER = "postmark"
 # What a bounce's Type means. Those without a meaning are answers of a machine or of a person, no bounces.
@@ -212,9 +214,10 @@ def _outcome(message: Message, item: object) -> Outcome:
     """The verdict on one mail of a batch, from its own answer."""
     if not isinstance(item, dict):
         return Outcome(message.attempt_id, Verdict.UNKNOWN, Blame.ESP, detail="no answer for this mail")
-    code, words, message_id = _code(item), _words(item), str(item.get("MessageID") or "")[:255]
+    code, words, message_id = _code(item), _words(item), events.text(item.get("MessageID"))
     if code == 0 and (message_id or words.lower().startswith("message accepted")):
-        # "Message OK, but will not deliver to these inactive addresses: …" is a yes for the others; it stays in the detail
+        if _LEFT_OUT in words and base.is_named(message, words):  # a copy that went out all the same does not reach the recipient
+            return Outcome(message.attempt_id, Verdict.REJECTED, Blame.RECIPIENT, detail=base.cut_detail(words))
         return Outcome(message.attempt_id, Verdict.ACCEPTED, None, message_id, "" if words == "OK" else base.cut_detail(words))
     verdict, blame = _judge(code, words, message) or (Verdict.UNKNOWN, Blame.ESP)
     wait_s = _wait_of(code) if verdict is Verdict.THROTTLED else None

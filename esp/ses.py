@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from esp import base, ses_content, ses_events
+from esp import base, events, ses_content, ses_events
 from esp.health import GOOD, STRANGER, Health, of_failure
 from esp.http import PUBLIC_AUTHORITIES, fetch
 from esp.sigv4 import Signer
@@ -132,10 +132,8 @@ class Esp:
         if reply.status != 200:
             return self._refused(request, reply, answer)
         if not request.url.endswith(_SEND_BULK):
-            message_id = answer.get("MessageId")
-            if not isinstance(message_id, str) or not message_id:
-                return base.unknown(request, reply)
-            return base.outcomes(request, Verdict.ACCEPTED, message_id=message_id[:255])
+            message_id = events.text(answer.get("MessageId"))
+            return base.outcomes(request, Verdict.ACCEPTED, message_id=message_id) if message_id else base.unknown(request, reply)
         results = answer.get("BulkEmailEntryResults")
         if not isinstance(results, list) or len(results) != len(request.messages):
             return base.unknown(request, reply)
@@ -164,7 +162,7 @@ class Esp:
         if not envelopes:
             raise BadCallback("the body is empty")
         for envelope in envelopes:
-            verify_envelope(envelope, self._topic_arn, self._certificates)
+            verify_envelope(envelope, self._topic_arn, self._certificates, callback.received_at_s)
 
     def parse_events(self, document: Any) -> list[Event]:
         return ses_events.parse(document)
@@ -242,7 +240,7 @@ def _outcome(message: Message, result: object) -> Outcome:
         return Outcome(message.attempt_id, Verdict.UNKNOWN, Blame.ESP, detail="no answer for this mail")
     status, words = str(result.get("Status") or ""), str(result.get("Error") or "")
     if status == "SUCCESS":
-        return Outcome(message.attempt_id, Verdict.ACCEPTED, None, str(result.get("MessageId") or "")[:255])
+        return Outcome(message.attempt_id, Verdict.ACCEPTED, None, events.text(result.get("MessageId")))
     verdict, blame = _judge(_STATUSES_OF_ENTRY.get(status), words)
     wait_s = base.LONGEST_WAIT_S if status == "ACCOUNT_DAILY_QUOTA_EXCEEDED" else None
     return Outcome(message.attempt_id, verdict, blame, detail=base.cut_detail(f"{status} {words}"), retry_after_s=wait_s)

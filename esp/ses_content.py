@@ -20,7 +20,7 @@ from mail.message import Address, Message
 
 TEMPLATE_DATA_CHARACTERS = 262_144
 _SURELY_SHORT = 40_000  # characters that JSON cannot escape beyond the limit, six for one
-_MOST_HEADERS, _HEADER_NAME, _HEADER_VALUE = 15, 126, 995
+_MOST_HEADERS, _HEADER_NAME, _HEADER_LINE = 15, 126, 996
 _MOST_TAGS = 20  # no limit is documented
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _PRINTABLE = re.compile(r"[ -~]+")
@@ -43,7 +43,9 @@ def is_simple(message: Message) -> bool:
         return False
     if len({name.lower() for name, _ in headers}) < len(headers):
         return False
-    return all(len(name) <= _HEADER_NAME and len(value) <= _HEADER_VALUE - 1 and _PRINTABLE.fullmatch(value) for name, value in headers)
+    return all(
+        len(name) <= _HEADER_NAME and len(name) + len(value) <= _HEADER_LINE and _PRINTABLE.fullmatch(value) for name, value in headers
+    )
 
 
 def shared(message: Message) -> tuple[object, ...]:

@@ -1,9 +1,10 @@
-"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 2920, 3207, 4954, 6531).
+"""One SMTP connection, from its greeting to the reply after the final dot (RFC 5321, 2920, 3207, 4954, 6531, 9422).
 
 Of smtplib it uses how commands are written and EHLO is read. It must never take a plain text for a secured one, never write a
 byte of the content before the call allows it, and never wait for a reply without end.
 """
 
+import re
 import smtplib
 import socket
 import ssl
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from esp.call import Call
 from mail.outcome import Reply, Request
 
+CLOSING_DOWN = 421
 _MOST_REPLY_LINES = 100
 _LONGEST_REPLY_LINE = 4_096
 
@@ -32,12 +34,15 @@ class Refused(Exception):
 
 
 class Client(smtplib.SMTP):
-    """A connection that its calls can cut off. `carried` counts the mails it has had, `rested_at_s` is when the last was answered."""
+    """A connection that its calls can cut off. `carried` counts the mails it has had, `rested_at_s` is when the last was answered,
+    `has_begun` tells whether the server has taken up the present one: another connection may carry it as long as it has not.
+    """
 
     def __init__(self, timeout_s: float):
         super().__init__(local_hostname=_own_name(), timeout=timeout_s)
         self.carried = 0
         self.rested_at_s = 0.0
+        self.has_begun = False
         self._dial: Callable[[str, int], socket.socket] | None = None
 
     def open(self, request: Request, dial: Callable[[str, int], socket.socket], host: str, port: int, tls: ssl.SSLContext) -> None:
@@ -56,6 +61,7 @@ class Client(smtplib.SMTP):
     def carry(self, call: Call) -> Reply:
         """Send one mail; the reply to its final dot. Raises Refused before the content, OSError where nobody answers."""
         request = call.request
+        self.has_begun = False
         self.command_encoding = "ascii" if request.headers.get("smtputf8") != "yes" else "utf-8"
         refused = self._begin(request)
         call.leave()
@@ -66,10 +72,16 @@ class Client(smtplib.SMTP):
 
     def ask_noop(self, call: Call) -> Reply:
         """A question after which nothing is different: does the server answer those who are logged in?"""
+        self.has_begun = True
         call.leave()
         code, words = self.docmd("NOOP")
         self.note_rest()
         return reply_of("noop", code, words)
+
+    def limit(self, name: str) -> int | None:
+        """What the server says it takes at most (RFC 9422): MAILMAX of a connection, RCPTMAX of a mail."""
+        found = re.search(rf"\b{name}=([1-9][0-9]{{0,5}})\b", self.esmtp_features.get("limits", "").upper())
+        return int(found[1]) if found else None
 
     def note_rest(self) -> None:
         self.carried += 1
@@ -143,6 +155,9 @@ class Client(smtplib.SMTP):
 
     def _options(self, request: Request) -> str:
         """What MAIL FROM says of the content; raises Refused where the server cannot take it."""
+        most_recipients = self.limit("RCPTMAX")
+        if most_recipients and request.headers["rcpt-to"].count("\n") >= most_recipients:
+            raise Refused("extension", 554, f"the server takes {most_recipients} recipients a mail".encode())
         most = self.esmtp_features.get("size", "")
         if most.isdigit() and 0 < int(most) < len(request.body):
             raise Refused("extension", 552, f"the server takes {most} bytes a mail".encode())
@@ -163,11 +178,16 @@ class Client(smtplib.SMTP):
         commands = [f"MAIL FROM:<{request.headers['mail-from']}>{self._options(request)}"]
         answers = self._answers([*commands, *[f"RCPT TO:<{recipient}>" for recipient in recipients], "DATA"])
         try:
-            _expect("mail", 250, next(answers))
+            first = next(answers)
+            self.has_begun = first[0] != CLOSING_DOWN
+            _expect("mail", 250, first)
             refused = [not _is_taken(next(answers), is_first=place == 0) for place in range(len(recipients))]
             _expect("data", 354, next(answers))
-        except Refused:
-            self._abandon(answers)
+        except Refused as refused_all:
+            if refused_all.code == CLOSING_DOWN:
+                self.close()  # it says nothing more
+            else:
+                self._abandon(answers)
             raise
         return sum(refused)
 

@@ -1,8 +1,8 @@
 """Kept SMTP connections: the `Lines` of URLs whose scheme is smtp.
 
 A request carries in its headers how to connect and log in (`encryption`, `username`, `password`) and its envelope (`mail-from`,
-`rcpt-to`, one a line, `smtputf8`). It must never send a content twice: another connection is tried only where a kept one has
-turned out dead before anything of the mail was said on it.
+`rcpt-to`, one a line, `smtputf8`). It must never send a content twice: another connection is tried once, and only where a kept one
+turns out dead or closing before the server has answered the mail's first command.
 """
 
 import socket
@@ -16,12 +16,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from esp.call import Call
-from esp.smtp_client import Client, Refused
+from esp.smtp_client import CLOSING_DOWN, Client, Refused
 from mail.outcome import Reply, Request
 
 _MOST_MAILS = 50  # SocketLabs ends a connection after 50, SparkPost after 100 (help.socketlabs.com, support.sparkpost.com, 2026-08)
 _TRUSTED_S = 1.0  # a connection that has rested no longer is used without asking
-_CLOSING_DOWN = 421
 
 
 class _Key(NamedTuple):
@@ -61,19 +60,13 @@ class SmtpLines:
     def ask(self, call: Call) -> Reply:
         """The server's last word about the request, and at which stage it came. Raises OSError where nobody answers."""
         key = _key(call.request)
+        if (kept := self._kept(key, call)) and (reply := self._on_kept(key, kept, call)):
+            return reply
         try:
-            client = self._kept(key, call) or self._open(key, call)
+            fresh = self._open(key, call)
         except Refused as refused:
             return refused.reply()
-        is_good = False
-        try:
-            reply = _converse(client, call)
-            is_good = reply.status != _CLOSING_DOWN and reply.status > 0 and client.carried < _MOST_MAILS
-        finally:
-            if not is_good:
-                client.close()
-        self._keep(key, client)
-        return reply
+        return self._on(key, fresh, call)
 
     def close(self) -> None:
         with self._lock:
@@ -87,6 +80,29 @@ class SmtpLines:
         if self._public_authorities and not self._authorities:
             context.load_verify_locations(str(self._public_authorities))
         return context
+
+    def _on_kept(self, key: _Key, client: Client, call: Call) -> Reply | None:
+        """None where the server gives this connection up before it has taken up the mail: relays limit the mails of one, and not all
+        say so.
+        """
+        try:
+            reply = self._on(key, client, call)
+        except OSError:
+            if client.has_begun or call.end:
+                raise
+            return None
+        return reply if client.has_begun or reply.status != CLOSING_DOWN else None
+
+    def _on(self, key: _Key, client: Client, call: Call) -> Reply:
+        is_good = False
+        try:
+            reply = _converse(client, call)
+            is_good = reply.status != CLOSING_DOWN and reply.status > 0 and client.carried < (client.limit("MAILMAX") or _MOST_MAILS)
+        finally:
+            if not is_good:
+                client.close()
+        self._keep(key, client)
+        return reply
 
     def _kept(self, key: _Key, call: Call) -> Client | None:
         """A kept connection that still lives. What idled too long is retired: the server may be closing it right now."""
@@ -145,7 +161,7 @@ def _converse(client: Client, call: Call) -> Reply:
         reply = client.carry(call)
     except Refused as refused:
         client.note_rest()
-        if refused.code == _CLOSING_DOWN or not client.is_ready_again():
+        if refused.code == CLOSING_DOWN or not client.is_ready_again():
             client.close()
         return refused.reply()
     return reply

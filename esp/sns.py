@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import verification
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from esp.events import iso_moment
+from esp.replay import refuse_replay
 from mail.errors import BadCallback
 from mail.outcome import NoReply, Reply
 
@@ -40,6 +42,9 @@ _SIGNED = {
 _OPTIONAL = "Subject"
 _HASHES: dict[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303  version 1 is SNS' own default
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# SNS tries a URL for an hour at most, and what it could not deliver waits up to 14 days in a dead-letter queue, for the operator to
+# bring it in (docs.aws.amazon.com, SNS delivery retries, SQS message retention, 2026-11).
+REPLAY_WINDOW_S = 15 * 86_400.0
 _MOST_CERTIFICATES = 16
 _MOST_BYTES = 64 * 1024
 _MOST_ISSUERS = 3
@@ -173,8 +178,10 @@ class Certificates:
         return found
 
 
-def verify_envelope(envelope: Any, topic_arn: str, certificates: Certificates) -> None:
-    """Raises BadCallback unless SNS has signed this for this topic, ConnectionError where that cannot be found out now."""
+def verify_envelope(envelope: Any, topic_arn: str, certificates: Certificates, received_at_s: float | None = None) -> None:
+    """Raises BadCallback unless SNS has signed this for this topic, and not long before it reached Kafka; ConnectionError where that
+    cannot be found out now.
+    """
     if not isinstance(envelope, dict) or str(envelope.get("Type")) not in _SIGNED:
         raise BadCallback("the body is not an SNS envelope, which alone is signed")
     if not hmac.compare_digest(str(envelope.get("TopicArn")).encode("utf-8", "replace"), topic_arn.encode()):
@@ -188,6 +195,10 @@ def verify_envelope(envelope: Any, topic_arn: str, certificates: Certificates) -
         certificates.key_of(url).verify(signature, signed, PKCS1v15(), algorithm)
     except InvalidSignature:
         raise BadCallback("Signature: was not made by SNS over this text") from None
+    signed_at = iso_moment(envelope["Timestamp"])
+    if signed_at is None:
+        raise BadCallback("Timestamp: is no moment")
+    refuse_replay(signed_at.timestamp(), received_at_s, REPLAY_WINDOW_S)
 
 
 def _signed_text(envelope: dict[str, Any]) -> bytes:

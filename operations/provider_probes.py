@@ -46,6 +46,11 @@ PROBES = (
         ("https://probe.test/u", "List-Unsubscribe=One-Click"),
     ),
     Probe("attachments", {"attachments": (Attachment("probe.pdf", "application/pdf", _FILE),)}, ("probe.pdf", _FILE)),
+    Probe(
+        "attachments whose type has parameters",
+        {"attachments": (Attachment("i.ics", "text/calendar; method=REQUEST", _FILE),)},
+        ("text/calendar; method=REQUEST", _FILE),
+    ),
     Probe("inline images", {"attachments": (Attachment("l.png", "image/png", _FILE, "inline", "probe-logo"),)}, ("probe-logo", _FILE)),
     Probe("no subject", {"subject": ""}, ()),
     Probe("tags", {"tags": tuple(f"probe-tag-{n:02}" for n in range(_MANY))}, tuple(f"probe-tag-{n:02}" for n in range(_MANY))),

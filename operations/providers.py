@@ -27,6 +27,9 @@ prepares. Made by `python -m operations.providers`; nothing here is written by h
 *yes*: it arrives. *no*: the ESP cannot express it, so the mail goes to another one; the reasons are below. *left out*: the mail
 goes, without it. Labels (tags, metadata) never stop a mail: of them travels what the ESP takes, ours first. Where an ESP reports
 nothing back, nobody would ever read them, and a header would show them to the recipient: there they are left out whole.
+
+What no probe can find out: where different mails share a request as values of a template's variables, an ESP may not see the links
+in them, and then reports opens but no clicks. Where that is so, the module that builds the request says it in its first lines.
 """
 
 

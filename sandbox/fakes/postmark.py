@@ -1,4 +1,5 @@
 """Postmark as its sender meets it: POST /email, POST /email/batch, GET /server, and GET /messages/outbound to look up what it took.
+The two endpoints of templates answer as those of a server without any; bulk sending and the administration are not played (404).
 
 A batch is judged item by item: HTTP 200 with one result each, in order; only what concerns the whole request is an error status.
 Rules and texts: Postmark's API pages and support articles, its SDKs' own patterns, and error bodies in public issues
@@ -80,6 +81,8 @@ class Fake:
         routes = {
             "/email": ("POST", self._send_one),
             "/email/batch": ("POST", self._send_batch),
+            "/email/withTemplate": ("POST", self._send_one_by_template),
+            "/email/batchWithTemplates": ("POST", self._send_batch_by_templates),
             "/server": ("GET", self._describe),
             "/messages/outbound": ("GET", self._search),
         }
@@ -158,7 +161,7 @@ class Fake:
         if not isinstance(messages, list):
             return _INVALID_JSON
         if len(messages) > _MAX_BATCH:
-            return _error(422, 410, f"You may send at most {_MAX_BATCH} messages in a batch; {len(messages)} were given.")
+            return _too_many(len(messages))
         accepted: list[Accepted] = []
         submitted_at = self._submitted_at()
         sizes_matter = len(call.body) > _MESSAGE_LIMIT_BYTES
@@ -169,6 +172,21 @@ class Fake:
             else:
                 replies.append(self._take(message, item, call, submitted_at, accepted))
         return Answer(200, orjson.dumps(replies), _JSON, accepted)
+
+    def _send_one_by_template(self, call: Call) -> Answer:
+        message = _parse(call.body)
+        if not isinstance(message, dict):
+            return _INVALID_JSON
+        return Answer(422, orjson.dumps(_refuse_template(message)), _JSON)
+
+    def _send_batch_by_templates(self, call: Call) -> Answer:
+        batch = _parse(call.body)
+        messages = batch.get("Messages") if isinstance(batch, dict) else None
+        if not isinstance(messages, list):
+            return _INVALID_JSON
+        if len(messages) > _MAX_BATCH:
+            return _too_many(len(messages))
+        return Answer(200, orjson.dumps([_refuse_template(message) for message in messages]), _JSON)
 
     def _take(self, message: Any, item: int, call: Call, submitted_at: str, accepted: list[Accepted]) -> dict[str, Any]:
         """The result of one message; where it is taken, it is added to `accepted` (unless the test token only asks)."""
@@ -262,6 +280,20 @@ def _parse(body: bytes) -> Any:
 
 def _error(status: int, code: int, text: str) -> Answer:
     return Answer(status, orjson.dumps({"ErrorCode": code, "Message": text}), _JSON)
+
+
+def _too_many(count: int) -> Answer:
+    return _error(422, 410, f"You may send at most {_MAX_BATCH} messages in a batch; {count} were given.")
+
+
+def _refuse_template(message: Any) -> dict[str, Any]:
+    """The result of a message that names a template: none is there, since nobody stores any."""
+    fields = {name.lower(): value for name, value in message.items()} if isinstance(message, dict) else {}
+    if not fields.get("templateid") and not fields.get("templatealias"):
+        return {"ErrorCode": 403, "Message": "Either a 'TemplateId' or a 'TemplateAlias' must be given."}
+    if not isinstance(fields.get("templatemodel"), dict):
+        return {"ErrorCode": 403, "Message": "Invalid request field(s): 'TemplateModel'."}
+    return {"ErrorCode": 1101, "Message": "The template was not found on this server, or is not active."}
 
 
 def _new_message_id() -> str:

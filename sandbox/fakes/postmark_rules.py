@@ -65,8 +65,7 @@ _DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-
 _LOCAL = r"[^\s@<>(),;:\\\"\[\]]+"
 # a display name with punctuation has to be quoted (support article 1180, read 2026-11)
 _NAME = r'(?:"(?:[^"\\]|\\.)*"|[^\x00-\x1f"@<>(),;:.\\\[\]]*)'
-_MAILBOX = re.compile(rf"\s*(?:{_NAME}\s*<({_LOCAL}@{_DOMAIN})>|({_LOCAL}@{_DOMAIN}))\s*").fullmatch
-_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
+_MAILBOX = re.compile(rf"\s*(?:{_NAME}\s*<({_LOCAL}@{_DOMAIN})>|({_LOCAL}@{_DOMAIN}))\s*")
 
 
 class Refused(Exception):
@@ -121,7 +120,7 @@ def check_message(given: Any, sender_domains: frozenset[str]) -> Sound:
 
 def _check_sender(message: dict[str, Any], sender_domains: frozenset[str]) -> str:
     sender = message.get("From") or ""
-    match = _MAILBOX(sender)
+    match = _MAILBOX.fullmatch(sender)
     if not match:
         raise Refused(300, f"Invalid 'From' address: '{sender}'.")
     address = match[1] or match[2]
@@ -147,15 +146,14 @@ def _recipients(message: dict[str, Any]) -> list[str]:
 
 
 def _addresses(value: str, name: str) -> list[str]:
-    single = _MAILBOX(value)
-    if single:
-        return [single[1] or single[2]]
-    found = []
-    for part in _COMMA.split(value):
-        match = _MAILBOX(part)
-        if not match:
-            raise _bad_address(value, part.strip(), name)
+    found: list[str] = []
+    at = 0
+    while at <= len(value):
+        match = _MAILBOX.match(value, at)
+        if not match or value[match.end() : match.end() + 1] not in ("", ","):
+            raise _bad_address(value, value[at:].partition(",")[0].strip(), name)
         found.append(match[1] or match[2])
+        at = match.end() + 1
     return found
 
 

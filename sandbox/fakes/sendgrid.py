@@ -6,9 +6,11 @@ issues (read 2026-11); the rules of each field are in sendgrid_rules.py. Nothing
 """
 
 import base64
+import re
 import secrets
 import time
 from collections.abc import Callable
+from email.utils import getaddresses
 from typing import Any
 
 import orjson
@@ -19,6 +21,7 @@ from sandbox.fakes.sendgrid_rules import check_message, substituted
 
 _JSON = {"Content-Type": "application/json"}
 _LIMIT_PER_S = 10_000
+_PLAIN_NAME = re.compile(r"[^][()<>@,;:.\"\\]*").fullmatch
 _TEXTS = {
     401: "The provided authorization grant is invalid, expired, or revoked",
     403: "access forbidden",
@@ -134,7 +137,7 @@ def _accepted(message: dict[str, Any], message_id: str) -> list[Accepted]:
         Accepted(
             one.get("custom_args", {}).get("attempt_id", shared_id),
             message_id,
-            one["to"][0]["email"],
+            _addressed(one["to"][0]),
             _subject(message, one),
             item,
         )
@@ -171,6 +174,13 @@ def _address_headers(message: dict[str, Any], one: dict[str, Any]) -> list[tuple
 
 def _spelled(address: dict[str, str]) -> str:
     return f"{address['name']} <{address['email']}>" if address.get("name") else address["email"]
+
+
+def _addressed(address: dict[str, str]) -> str:
+    """To whom it goes: a recipient's name is put before the address as it is, so that what is not quoted is read as addresses
+    (sendgrid/sendgrid-python issue 291, sendgrid/sendgrid-ruby issues 77, 120, 394; such mail is taken, and dropped as "Invalid").
+    """
+    return address["email"] if _PLAIN_NAME(address.get("name", "")) else getaddresses([_spelled(address)])[0][1]
 
 
 def _attachment(part: dict[str, str]) -> Attachment:

@@ -76,9 +76,19 @@ def check_attachments(message: dict[str, Any], errors: Errors) -> None:
             errors.add(f"{field}.content", "The attachment content must be base64 encoded.", "attachments.content")
         if not isinstance(part.get("filename"), str) or not part["filename"]:
             errors.add(f"{field}.filename", "filename is required.", "attachments.filename")
+        _check_type(part, f"{field}.type", errors)
         if part.get("disposition", "attachment") not in ("attachment", "inline"):
             text = f'The disposition of your attachment can be either "inline" or "attachment". You provided {part["disposition"]}.'
             errors.add(f"{field}.disposition", text, "attachments.disposition")
+
+
+def _check_type(part: dict[str, Any], field: str, errors: Errors) -> None:
+    """The "errors" page of mail send names what a type may not hold; the text is that of sendgrid/sendgrid-go issue 450."""
+    type_ = part.get("type", "application/octet-stream")
+    if not isinstance(type_, str) or not type_:
+        errors.add(field, "The attachment type must be a string and at least one character in length.", "attachments.type")
+    elif any(character in type_ for character in ";,\r\n"):
+        errors.add(field, "The attachment type cannot contain ';', or CRLF characters.", "attachments.type")
 
 
 def check_keys(given: dict[str, Any], known: Iterable[str], prefix: str, errors: Errors) -> None:

@@ -209,8 +209,7 @@ def test_health_is_a_request_without_messages_to_the_accounts_own_base_url(provi
 def test_a_documented_reply_means_what_the_documentation_says(name: str, example: dict[str, Any]) -> None:
     esp = base.load(account(name))
     request = prepared(esp, example["messages"])
-    body = example["body"].encode() if isinstance(example["body"], str) else json.dumps(example["body"]).encode()
-    outcomes = esp.interpret(request, Reply(example["status"], example["headers"], body))
+    outcomes = esp.interpret(request, Reply(example["status"], example["headers"], _spelled(example["body"])))
     assert_one_each(request, outcomes)
     assert example["source"]
     assert [o.verdict for o in outcomes] == example["verdicts"]
@@ -218,6 +217,26 @@ def test_a_documented_reply_means_what_the_documentation_says(name: str, example
         assert [o.blame for o in outcomes] == example["blames"]
     if "message_id" in example:
         assert {o.message_id for o in outcomes} == {example["message_id"]}
+
+
+@pytest.mark.parametrize("name", HTTP_ESPS)
+def test_no_id_holds_what_the_database_cannot(name: str) -> None:
+    esp = base.load(account(name))
+    for example in [
+        param.values[1] for param in examples() if param.values[0] == name and set(param.values[1]["verdicts"]) == {"accepted"}
+    ]:
+        request = prepared(esp, example["messages"])
+        told = {o.message_id for o in esp.interpret(request, Reply(example["status"], example["headers"], _spelled(example["body"])))}
+        odd = [(one, f"{one[:1]}\0{one[1:]}" + "x" * 300) for one in told if one]
+        headers, body = json.dumps(example["headers"]), _spelled(example["body"]).decode()
+        for one, put in odd:
+            headers, body = headers.replace(one, json.dumps(put)[1:-1]), body.replace(one, json.dumps(put)[1:-1])
+        outcomes = esp.interpret(request, Reply(example["status"], json.loads(headers), body.encode()))
+        assert all("\0" not in o.message_id and len(o.message_id) <= 255 for o in outcomes)
+
+
+def _spelled(body: Any) -> bytes:
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
 def assert_one_each(request: Request, outcomes: list[Outcome]) -> None:

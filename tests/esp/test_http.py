@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -372,6 +373,29 @@ def test_a_reset_within_the_body_of_the_reply_is_in_doubt(exchange: Exchange, se
         live.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
 
     assert left_in_doubt(ask(exchange, serve(play).request())[0])
+
+
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n" * 3])
+def test_an_interim_answer_is_passed_over_and_nobody_gets_anothers(serve: Callable[..., Server], interim: bytes) -> None:
+    go_on = threading.Event()
+
+    def play(live: socket.socket) -> None:
+        for status in (202, 400):
+            read_request(live)
+            live.sendall(interim)
+            go_on.wait(0.2)  # time for a reader who takes it for the answer
+            live.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+
+    server = serve(play)
+    with closing(Exchange(1, 2.0, 5.0)) as one_line:
+        replies = [ask(one_line, server.request())[0] for _ in range(2)]
+    assert [reply.status for reply in replies if isinstance(reply, Reply)] == [202, 400]
+
+
+def test_interim_answers_without_end_end_at_the_total_deadline(exchange: Exchange, serve: Callable[..., Server]) -> None:
+    over = threading.Event()
+    assert left_in_doubt(ask(exchange, serve(drip(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", over)).request())[0])
+    over.set()
 
 
 @pytest.mark.parametrize("garbage", [b"SMTP ready\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 64, b""])

@@ -126,6 +126,16 @@ def test_a_success_that_leaves_out_some_recipients_says_so_without_addresses() -
     assert outcome.detail == "Message OK, but will not deliver to these inactive addresses: [address], [address]"
 
 
+@pytest.mark.parametrize(("left_out", "verdict"), [("Ann@A.test", Verdict.REJECTED), ("bob@b.test", Verdict.ACCEPTED)])
+def test_a_mail_whose_copy_alone_went_out_did_not_reach_its_recipient(left_out: str, verdict: Verdict) -> None:
+    one = message(cc=(Address("bob@b.test"),))
+    (request,) = esp().prepare([one])
+    words = f"Message OK, but will not deliver to these inactive addresses: {left_out.lower()}. Inactive recipients are ones that bounced."
+    (outcome,) = esp().interpret(request, Reply(200, {}, json.dumps([OK | {"Message": words}]).encode()))
+    assert outcome.verdict is verdict
+    assert outcome.blame is (Blame.RECIPIENT if verdict is Verdict.REJECTED else None)
+
+
 @pytest.mark.parametrize("body", [[OK], [OK, OK, OK], [], {}, None, "OK", OK])
 def test_an_answer_of_another_length_says_nothing_about_anybody(body: Any) -> None:
     assert {o.verdict for o in answered(200, body, count=2)} == {Verdict.UNKNOWN}

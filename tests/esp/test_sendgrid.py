@@ -175,7 +175,7 @@ def test_everything_a_message_has_is_expressed() -> None:
         reply_to=Address("r@brand.test", "R"),
         headers=(("X-A", "1"), ("List-Unsubscribe", "<https://u.test/1>")),
         attachments=(Attachment("a.png", "image/png", "YQ==", "inline", "logo"),),
-        tags=("news", "news", "x" * 256, *(f"t{n}" for n in range(12))),
+        tags=("news", "news", "x" * 256, "Grüße", *(f"t{n}" for n in range(12))),
         metadata=(("order", "7"), ("attempt_id", "forged")),
     )
     assert only(esp().prepare([full])) == {
@@ -200,10 +200,12 @@ def test_everything_a_message_has_is_expressed() -> None:
 
 def test_an_address_stands_once_in_a_personalization() -> None:
     twice = message(
-        to=(Address("a@a.test"), Address("A@a.test", "again")), cc=(Address("a@A.test"), Address("c@a.test")), bcc=(Address("c@a.test"),)
+        to=(Address("a@a.test"), Address("z@a.test"), Address("A@a.test", "again")),
+        cc=(Address("a@A.test"), Address("c@a.test")),
+        bcc=(Address("c@a.test"),),
     )
     (personalization,) = only(esp().prepare([twice]))["personalizations"]
-    assert personalization["to"] == [{"email": "a@a.test"}]
+    assert personalization["to"] == [{"email": "a@a.test"}, {"email": "z@a.test"}]
     assert personalization["cc"] == [{"email": "c@a.test"}]
     assert "bcc" not in personalization
 
@@ -216,6 +218,31 @@ def test_metadata_goes_as_far_as_10000_bytes_reach_and_ours_always() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("Ann", "Ann"),
+        ("Käthe Müller", "Käthe Müller"),
+        ("Smith, John", '"Smith, John"'),
+        ("Howdy :(", '"Howdy :("'),
+        ('Ann "A\\B"', '"Ann \\"A\\\\B\\""'),
+        ("ann@a.test", '"ann@a.test"'),
+    ],
+)
+def test_a_recipients_name_that_would_be_read_as_addresses_is_quoted(name: str, spelled: str) -> None:
+    one = message(sender=Address("shop@brand.test", name), to=(Address("ann@a.test", name),), cc=(Address("c@a.test", name),))
+    body = only(esp().prepare([one]))
+    assert [body["personalizations"][0][field][0]["name"] for field in ("to", "cc")] == [spelled, spelled]
+    assert body["from"]["name"] == name  # quoted by SendGrid itself
+
+
+def test_metadata_named_like_a_field_of_an_event_stays_behind_since_events_have_both_in_one_place() -> None:
+    (personalization,) = only(esp().prepare([message(metadata=(("status", "5.1.1"), ("Order", "7"), ("reason", "vip")))]))[
+        "personalizations"
+    ]
+    assert set(personalization["custom_args"]) == {"attempt_id", "Order"}
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"headers": (("Reply-To", "x@a.test"),)},
@@ -224,6 +251,7 @@ def test_metadata_goes_as_far_as_10000_bytes_reach_and_ours_always() -> None:
         {"subject": ""},
         {"to": tuple(Address(f"u{n}@a.test") for n in range(1001))},
         {"html": "x" * 20_000_001},
+        {"attachments": (Attachment("a.ics", "text/calendar; method=REQUEST", "YQ=="),)},
     ],
 )
 def test_what_sendgrid_cannot_express_has_a_reason(changes: dict[str, Any]) -> None:

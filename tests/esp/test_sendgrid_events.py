@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from esp.sendgrid import CLOCK_SKEW_S, REPLAY_WINDOW_S, Esp, message_id_of
+from esp.replay import CLOCK_SKEW_S
+from esp.sendgrid import REPLAY_WINDOW_S, Esp, message_id_of
 from mail.account import Account
 from mail.callback import Callback
 from mail.errors import BadCallback

@@ -83,6 +83,17 @@ def test_a_connection_is_given_up_after_50_mails(relay: Relay) -> None:
     assert relay.connections == 2
 
 
+def test_a_relay_that_takes_fewer_mails_a_connection_costs_connections_and_no_mail(relay: Relay) -> None:
+    relay.behave(mails_per_connection=3)
+    left: list[Request] = []
+    exchange = open_exchange(1, 2.0, 20.0)
+    requests = esp(relay).prepare([message() for _ in range(10)])
+    answers = list(exchange.send_all(requests, lambda request: bool(left.append(request)) or True))
+    exchange.close()
+    assert {o.verdict for request, reply in answers for o in esp(relay).interpret(request, reply)} == {Verdict.ACCEPTED}
+    assert (relay.connections, len(left), len(relay.ledger())) == (4, 10, 10)
+
+
 def test_it_leaves_right_before_the_content_and_only_once(relay: Relay, exchange: Exchange) -> None:
     left: list[Request] = []
 

@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from esp.http import PUBLIC_AUTHORITIES
+from esp.replay import CLOCK_SKEW_S
 from esp.ses import Esp
-from esp.sns import Certificates, verify_envelope
+from esp.sns import REPLAY_WINDOW_S, Certificates, verify_envelope
 from mail.account import Account
 from mail.callback import Callback
 from mail.errors import BadCallback
@@ -304,6 +305,22 @@ def test_an_account_with_a_topic_takes_its_envelopes_only(web: Web, roots: Path,
     for body in ([good, good | {"Message": "forged"}], [], {"eventType": "Send"}, [good, {"eventType": "Send"}]):
         with pytest.raises(BadCallback):
             esp.verify(Callback({}, None, body))
+
+
+def test_what_waited_in_a_dead_letter_queue_is_believed_and_a_replay_of_later_is_not(web: Web, roots: Path, leaf: Authority) -> None:
+    esp = ses(web, topic_arn=TOPIC, trust_root=str(roots))
+    signed_at_s = NOW.timestamp()
+    good = envelope(leaf, Timestamp=NOW.isoformat().replace("+00:00", "Z"))
+    for age_s in (14 * 86_400 + 3_600, REPLAY_WINDOW_S, -CLOCK_SKEW_S):
+        assert is_believed(esp.verify, Callback({}, None, good, signed_at_s + age_s))
+    for age_s in (REPLAY_WINDOW_S + 1, -CLOCK_SKEW_S - 1):
+        with pytest.raises(BadCallback, match="too old, or from the future"):
+            esp.verify(Callback({}, None, good, signed_at_s + age_s))
+
+
+def test_a_time_that_is_none_cannot_be_judged(certificates: Certificates, leaf: Authority) -> None:
+    with pytest.raises(BadCallback, match="Timestamp"):
+        verify_envelope(envelope(leaf, Timestamp="yesterday"), TOPIC, certificates)
 
 
 def test_an_account_without_a_topic_takes_everything(web: Web) -> None:

@@ -5,6 +5,7 @@ import base64
 import json
 import secrets
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 from esp import base as esp_base
@@ -151,7 +152,8 @@ class BySns(Documented):
     def prove(self, body):
         if "Type" in body:
             body = json.loads(body["Message"])
-        return {}, json.dumps(envelope(self._leaf, Message=json.dumps(body), MessageId=secrets.token_hex(8)))
+        at = datetime.fromtimestamp(NOW_S - 30, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {}, json.dumps(envelope(self._leaf, Message=json.dumps(body), MessageId=secrets.token_hex(8), Timestamp=at))
 
     def unproved(self, headers, body):
         return headers, json.loads(body)["Message"]

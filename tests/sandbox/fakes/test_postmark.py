@@ -198,8 +198,9 @@ def test_the_recipient_is_the_bare_address(to: str) -> None:
 
 
 def test_a_list_keeps_commas_of_quoted_names() -> None:
-    answer = send(message(To='"Doe, John" <a@x.test>, b@x.test'))
-    assert (answer.status, answer.accepted[0].recipient) == (200, "a@x.test")
+    for name in ("Doe, John", '\\"Doe, John', "Doe\\\\, John"):
+        answer = send(message(To=f'"{name}" <a@x.test>, b@x.test'))
+        assert (answer.status, answer.accepted[0].recipient) == (200, "a@x.test")
 
 
 def test_from_is_required_single_and_a_known_signature() -> None:
@@ -285,6 +286,30 @@ def test_the_test_token_validates_and_keeps_nothing() -> None:
     answer = send(message(), headers=headers, traits=Traits(key="token"))
     assert (reply_of(answer)["Message"], answer.accepted) == ("Test job accepted", [])
     assert send(message(To="x"), headers=headers).status == 422
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"TemplateId": 7, "TemplateModel": {}}, 1101),
+        ({"templateAlias": "welcome", "templateModel": {"name": "A"}}, 1101),
+        ({"TemplateModel": {}}, 403),
+        ({"TemplateId": 7}, 403),
+    ],
+)
+def test_no_template_is_on_this_server(changes: dict[str, Any], code: int) -> None:
+    one = {"From": "me@brand.test", "To": "a@x.test", **changes}
+    alone, batch = post("/email/withTemplate", one), post("/email/batchWithTemplates", {"Messages": [one, one]})
+    assert (alone.status, reply_of(alone)["ErrorCode"]) == (422, code)
+    assert [item["ErrorCode"] for item in results_of(batch)] == [code, code]
+    assert not alone.accepted and not batch.accepted
+
+
+def test_a_batch_by_templates_is_an_object_of_500_messages_at_most() -> None:
+    for body, code in (([], 402), ({"Messages": {}}, 402), ({"Messages": [{}] * 501}, 410), (b"{", 402)):
+        answer = post("/email/batchWithTemplates", body)
+        assert (answer.status, reply_of(answer)["ErrorCode"]) == (422, code)
+    assert reply_of(post("/email/withTemplate", []))["ErrorCode"] == 402
 
 
 def test_the_server_question_tells_a_good_token_from_a_bad_one() -> None:

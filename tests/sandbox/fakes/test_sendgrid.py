@@ -85,6 +85,12 @@ def test_a_body_that_is_no_object_is_400() -> None:
     assert_refused([], None, "Expected: object, given: array")
 
 
+@pytest.mark.parametrize("name", ["Smith, John", "Howdy :(", "a@b.test"])
+def test_a_recipients_name_that_is_not_quoted_is_read_as_addresses(name: str) -> None:
+    taken = [send(message(one(to=[{"email": "a@x.test", "name": spelled}]))).accepted[0].recipient for spelled in (name, f'"{name}"')]
+    assert (taken[0] == "a@x.test", taken[1]) == (False, "a@x.test")
+
+
 def test_there_must_be_a_personalization() -> None:
     assert_refused(message() | {"personalizations": []}, "personalizations", "at least one personalization")
 
@@ -245,6 +251,12 @@ def test_an_attachment_needs_base64_content_and_a_filename() -> None:
     assert_refused(message(attachments=[sound | {"content": ""}]), "attachments.0.content", "at least one character")
     assert_refused(message(attachments=[sound | {"filename": ""}]), "attachments.0.filename", "filename is required")
     assert_refused(message(attachments=[sound | {"disposition": "beside"}]), "attachments.0.disposition", "beside")
+
+
+@pytest.mark.parametrize("type_", ["text/plain; charset=utf-8", "text/plain,", "text/plain\r\nX-A: 1", "", 5])
+def test_an_attachments_type_is_bare(type_: Any) -> None:
+    attachment = {"content": base64.b64encode(b"abc").decode(), "filename": "a.txt", "type": type_}
+    assert_refused(message(attachments=[attachment]), "attachments.0.type", "attachment type")
 
 
 @pytest.mark.parametrize(
