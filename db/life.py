@@ -174,7 +174,7 @@ def read(cursor: Cursor, row_id: str, days: float, subject_of: Callable[[str], s
         doubts=doubt.find(cursor, doubt.Choice([t.attempt_id for t in tries])) if tries else [],
         stops=[stop for stop in stops if stop.is_global or stop.tenant == row.tenant],
         pause=next((pause for pause in lanes.find(cursor) if pause.lane == row.lane), None),
-        unpublished=_unpublished(cursor, row, low),
+        unpublished=_unpublished(cursor, row, low, letters),
         owner=_owner(cursor, tries[-1].owner) if tries else None,
     )
 
@@ -186,7 +186,7 @@ def read_letters(
     the row came, or before now."""
     came_at = datetime.fromtimestamp(time_of(row_id), UTC) if row_id else None
     values = {"row_id": row_id, "job_id": job_id, "tenant": tenant, "came_at": came_at, "days": days, "letter_id": letter_id}
-    return [Letter(*x) for x in fetch(cursor, sql("read_letters"), values)]
+    return sorted((Letter(*x) for x in fetch(cursor, sql("read_letters"), values)), key=lambda letter: letter.created_at)
 
 
 def _reports(cursor: Cursor, row_id: str, since: datetime) -> list[Report]:
@@ -207,9 +207,11 @@ def _entries(cursor: Cursor, row: Row, tries: Sequence[Try], letters: Sequence[L
     return [e for e in found if not e.action.startswith("lanes") or row.sent_at is None or e.at <= row.sent_at]
 
 
-def _unpublished(cursor: Cursor, row: Row, low: str) -> list[str]:
+def _unpublished(cursor: Cursor, row: Row, low: str, letters: Sequence[Letter]) -> list[str]:
+    """Keys name jobs, not tenants: an event says whose it is, a dead letter only which one it is."""
     told = [msgspec.json.decode(x[0]) for x in fetch(cursor, sql("read_unpublished"), {"job_id": row.job_id, "low": low})]
-    return [str(news.get("event") or "dead letter") for news in told if news.get("tenant", row.tenant) == row.tenant]
+    ours = {letter.id for letter in letters}
+    return [str(news.get("event", "dead letter")) for news in told if news.get("tenant") == row.tenant or news.get("id") in ours]
 
 
 def _owner(cursor: Cursor, owner: str) -> Owner | None:

@@ -9,7 +9,7 @@ import msgspec
 
 from db.life import Letter, Life
 from mail.event import Event
-from operations.telling import Told
+from operations.reported import Told
 from telemetry.redaction import Redactor
 
 _LEFT_OUT = "…"
@@ -45,7 +45,9 @@ def of_letters(letters: Sequence[Letter]) -> list[Letter]:
 
 def of_told(told: Sequence[Told]) -> list[Told]:
     """Reports that name nobody."""
-    return [Told(t.report._replace(recipient=hint(t.report.recipient or "")), t.event and _of_event(t.event)) for t in told]
+    return [
+        t._replace(report=t.report._replace(recipient=hint(t.report.recipient or "")), event=t.event and _of_event(t.event)) for t in told
+    ]
 
 
 def _of_event(event: Event) -> Event:

@@ -17,12 +17,12 @@ from db.lookup import Match
 from operations import concealment, story
 from operations.forget import name_of
 from operations.prospects import MANAGE
+from operations.reported import Told
 from operations.rereading import reread
 from operations.store import open_database
 from operations.story import Story
-from operations.telling import Told
 
-LISTED_MOST = 20
+LISTED_MOST, DAYS_MOST = 20, 400
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -92,7 +92,8 @@ def _nothing(database: Database, arguments: argparse.Namespace) -> Iterator[str]
     yield f"  an ESP's message id, among the attempts of the last {days} days"
     yield "an id that was never received, and one that retention has taken, are not told apart. What can be tried:"
     again = f"{MANAGE} explain {shlex.quote(id_)}"
-    yield f"  {again} --days {max(30, days * 2)}   (each day is read whole: about a second a million attempts)"
+    if days < DAYS_MOST:
+        yield f"  {again} --days {min(max(30, days * 2), DAYS_MOST)}   (each day is read whole: about a second a million attempts)"
     if arguments.tenant is not None:
         yield f"  {again}   (any tenant)"
     if database.run(lambda cursor: lookup.find(cursor, f"{id_}:0", arguments.tenant, days)):
@@ -131,7 +132,11 @@ def _story(database: Database, match: Match, arguments: argparse.Namespace) -> S
         return story.tell_letters(database.run(lambda cursor: _letters(cursor, match, arguments)), arguments.show_addresses)
     row_id = match.row_id
     found = database.run(lambda cursor: life.read(cursor, row_id, arguments.days, name_of))
-    return story.tell(found, [Told(report, reread(report)) for report in found.reports], arguments.show_addresses) if found else None
+    if found is None:
+        return None
+    recipient = found.row.recipient.lower()
+    told = [Told(x, reread(x), bool(x.recipient) and x.recipient != recipient) for x in found.reports]
+    return story.tell(found, told, arguments.show_addresses)
 
 
 def _letters(cursor: Cursor, match: Match, arguments: argparse.Namespace) -> list[Letter]:
@@ -141,6 +146,6 @@ def _letters(cursor: Cursor, match: Match, arguments: argparse.Namespace) -> lis
 
 
 def _days(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 400:
-        raise argparse.ArgumentTypeError("give a number of days from 1 to 400")
+    if not text.isdigit() or not 1 <= int(text) <= DAYS_MOST:
+        raise argparse.ArgumentTypeError(f"give a number of days from 1 to {DAYS_MOST}")
     return int(text)

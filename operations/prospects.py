@@ -5,11 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from db import lanes
 from db.life import Letter, Life, Owner, Row, Try
 from mail.event import STATUS_RANK
 from mail.ids import wire_id
 from operations import concealment
-from operations.telling import spell, spell_stop
+from operations.moment import spell
+from operations.telling import spell_stop
 from operations.uncertain import ADVICE
 
 MANAGE = "python manage.py"
@@ -50,14 +52,16 @@ def letters_prospect(letters: list[Letter]) -> Prospect:
 
 
 def _sent(life: Life) -> Prospect:
-    status, newest = life.row.status, _newest(life)
-    provider = newest.provider if newest else life.row.provider or "its ESP"
-    if status == "sent":
-        why = f"{provider} took it; nothing has been reported since"
-        return Prospect(why, f"nothing is left to send; what {provider} reports will be added{_news(life)}", _lists(life))
-    kind = f", {newest.bounce_class} bounce" if status == "bounced" and newest and newest.bounce_class else ""
+    row, newest = life.row, _newest(life)
+    if row.status == "sent":
+        provider = newest.provider if newest else row.provider or "its ESP"
+        taken = newest.error if newest and newest.error else f"{provider} took it"
+        words = f"nothing is left to send; what {provider} reports will be added{_news(life)}"
+        return Prospect(f"{taken}; nothing has been reported since", words, _lists(life))
+    reporter = next((t for t in reversed(life.tries) if t.reported == row.status), newest)
+    kind = f", {reporter.bounce_class} bounce" if row.status == "bounced" and reporter and reporter.bounce_class else ""
     words = f"nothing is left to send; later reports may still change it{_news(life)}"
-    return Prospect(f"reported by {provider}{kind}", words, _lists(life))
+    return Prospect(f"reported by {reporter.provider if reporter else 'its ESP'}{kind}", words, _lists(life))
 
 
 def _news(life: Life) -> str:
@@ -88,8 +92,11 @@ def _waiting(life: Life) -> Prospect:
     if row.cancel_asked_at:
         return Prospect(why, "a cancel came: it ends cancelled when it is due")
     if life.pause:
-        by = f"lane {life.pause.lane} is stopped since {spell(life.pause.paused_at)} by {life.pause.paused_by}"
-        return Prospect(why, f"{by}: {life.pause.reason or 'no reason is given'}", (f"{MANAGE} lanes resume {life.pause.lane}", cancel))
+        who = "the program itself" if life.pause.paused_by == lanes.WATCH else life.pause.paused_by
+        stopped = f"lane {life.pause.lane} is stopped since {spell(life.pause.paused_at)} by {who}"
+        return Prospect(
+            why, f"{stopped}: {life.pause.reason or 'no reason is given'}", (f"{MANAGE} lanes resume {life.pause.lane}", cancel)
+        )
     stops = "".join(f"; its recipient is suppressed by now ({spell_stop(stop)})" for stop in life.stops)
     return Prospect(why, f"{_due(life)}{_end_of_patience(life)}{stops}{_news(life)}", (*_lists(life), cancel))
 

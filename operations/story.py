@@ -8,8 +8,9 @@ import msgspec
 
 from db.life import Letter, Life
 from operations import concealment, prospects, telling
+from operations.moment import Moment, spell
 from operations.prospects import Prospect
-from operations.telling import Moment, Told
+from operations.reported import Told
 
 WIDTH = 120
 
@@ -69,7 +70,7 @@ def lines(story: Story) -> Iterator[str]:
         yield from _columns(name.ljust(widest), words)
     yield from ("", *_columns("when (UTC)".ljust(23), "what happened"), f"{'-' * 23}  {'-' * 13}")
     for moment in story.moments:
-        yield from _columns(telling.spell(moment.at).ljust(23), moment.words)
+        yield from _columns(spell(moment.at).ljust(23), moment.words)
     yield ""
     yield from _columns("next:", story.prospect.next)
     yield from (f"       {command}" for command in story.prospect.commands)

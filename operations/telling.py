@@ -4,17 +4,18 @@ What is not on record is said to be so, or not said; nothing is concluded that t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-from db.life import Entry, Letter, Life, Report, Row, Try
+from db.life import Entry, Letter, Life, Row, Try
 from db.suppressions import Listed
-from mail.event import STATUS_RANK, Event, EventType
 from mail.ids import wire_id
-from mail.machine_opens import is_machine_open
+from operations import reported
+from operations.moment import Moment, moment, spell
+from operations.reported import Told
 
-_SECOND = timedelta(seconds=1) - timedelta(microseconds=1)
+REUSED, TOLD_EACH = "id-reused", 3
 _DECIDED = {
     "cancel": "asked to cancel it",
     "dlq replay": "replayed its dead letter",
@@ -28,29 +29,6 @@ _DECIDED = {
     "suppress add": "put its recipient on the suppression list",
     "suppress remove": "took its recipient off the suppression list",
 }
-_REPORTED = {
-    EventType.PROCESSED: "is on its way",
-    EventType.DEFERRED: "was put off by the recipient's server",
-    EventType.DROPPED: "was dropped by the ESP",
-    EventType.COMPLAINED: "was reported as spam by its recipient",
-    EventType.UNSUBSCRIBED: "was answered by an unsubscribe",
-    EventType.SUBSCRIBED: "was answered by a subscription",
-}
-
-
-class Told(NamedTuple):
-    """A report, and the event that its ESP's adapter reads from it (None = it cannot be read any more)."""
-
-    report: Report
-    event: Event | None
-
-
-class Moment(NamedTuple):
-    """Something that happened. Sorted by `order`, which is when it can have been at the latest where its clock is coarse."""
-
-    order: datetime
-    at: datetime
-    words: str
 
 
 def about(life: Life) -> list[tuple[str, str]]:
@@ -77,23 +55,18 @@ def moments(life: Life, told: Sequence[Told]) -> list[Moment]:
     found = [
         *_ways_in(life),
         *_tries(life, told),
-        *_reports(life, told),
-        *(moment for letter in life.letters for moment in _letter(life, letter)),
-        *(_moment(e.at, f"{e.actor} {_DECIDED.get(e.action, e.action)}") for e in life.entries),
+        *reported.moments(life, told),
+        *_letters(life),
+        *(moment(e.at, f"{e.actor} {_DECIDED.get(e.action, e.action)}") for e in life.entries),
         *_stops(life),
         *_turns(life.row, life.entries),
     ]
-    return sorted(found, key=lambda moment: moment.order)  # a stable sort: what is told first comes first
+    return sorted(found, key=lambda one: one.order)  # a stable sort: what is told first comes first
 
 
 def letter_moments(letters: Sequence[Letter]) -> list[Moment]:
     """What happened to records of which no email was made."""
-    return [moment for letter in letters for moment in _refused(letter, "no email could be made of what came")]
-
-
-def spell(at: datetime) -> str:
-    """A moment in UTC; thousandths where its clock has them."""
-    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03}" if at.microsecond else "")
+    return [one for letter in letters for one in _refused(letter, "no email could be made of what came")]
 
 
 def spell_source(source: Mapping[str, Any]) -> str:
@@ -128,24 +101,29 @@ def _way(life: Life) -> str:
 def _route(life: Life) -> str:
     if not life.tries:
         return ""
-    weighed = [t for t in life.tries if t.weights]
     plan = f"its batch's plan {life.row.plan}; " if life.row.plan else ""
     bound = f"bound to {life.row.only_provider}, where an earlier attempt is in doubt; " if life.row.only_provider else ""
-    if not weighed:
-        return f"{plan}{bound}not on record: no weights had been computed; starting weights, breakers and pins are not kept"
-    newest = weighed[-1]
-    shares = ", ".join(f"{provider} {share / 10:g} %" for provider, share in sorted((newest.weights or {}).items(), key=lambda x: -x[1]))
-    return f"{plan}{bound}weights {newest.weights_id} for {newest.mailbox_provider}: {shares}; breakers and pins are not kept"
+    return f"{plan}{bound}{_weights(life.tries[-1])}; breakers and pins are not on record"
+
+
+def _weights(newest: Try) -> str:
+    if newest.weights_id is None:
+        return f"no weights had been computed before attempt {newest.number}, so starting weights"
+    computed = f"weights {newest.weights_id}, the newest before attempt {newest.number}"
+    if not newest.weights:
+        return f"{computed}, had no row for it, so starting weights"
+    shares = sorted(newest.weights.items(), key=lambda share: -share[1])
+    return f"{computed}: {', '.join(f'{provider} {permille / 10:g} %' for provider, permille in shares)}"
 
 
 def _ways_in(life: Life) -> Iterator[Moment]:
     row = life.row
     if row.type == "cancel":
-        yield _moment(row.came_at, "a cancel came before the email itself: its id is claimed, whatever comes under it is not sent")
+        yield moment(row.came_at, "a cancel came before the email itself: its id is claimed, whatever comes under it is not sent")
         return
     kind = " of a content request" if row.template == "inline" else f" of campaign {row.campaign_id}" if row.campaign_id else ""
     later = f", to be sent at {spell(row.scheduled_at)}" if row.scheduled_at and row.scheduled_at > row.came_at else ""
-    yield _moment(row.came_at, f"it came in{kind}{later}")
+    yield moment(row.came_at, f"it came in{kind}{later}")
 
 
 # -- attempts ----------------------------------------------------------------------------------------------------------
@@ -156,20 +134,18 @@ def _tries(life: Life, told: Sequence[Told]) -> Iterator[Moment]:
         assert one
         spelled = f"id {one.attempt_id}, at the ESP {wire_id(one.attempt_id)}"
         account = f"{one.provider}/{one.account_tenant}"
-        yield _moment(
-            one.opened_at, f"attempt {one.number}: through {account} (mailbox: {one.mailbox_provider}), by {one.owner}; {spelled}"
-        )
+        yield moment(one.opened_at, f"attempt {one.number}: through {account} (mailbox: {one.mailbox_provider}), by {one.owner}; {spelled}")
         if one.answered_at and (words := _answer(one)):
-            yield _moment(one.answered_at, f"attempt {one.number}: {words}{_followed(one, following)}")
-        proofs = [t.report.at for t in told if t.report.attempt_id == one.attempt_id]
+            yield moment(one.answered_at, f"attempt {one.number}: {words}{_followed(one, following)}")
+        proofs = [t.report.at for t in told if t.report.attempt_id == one.attempt_id and not t.is_others]
         if one.state == "accepted" and one.reported and proofs and (one.error or not one.answered_at):
-            proved = _order(min(proofs), one.opened_at) + timedelta(microseconds=1)
+            proved = reported.order(min(proofs), one.opened_at) + timedelta(microseconds=1)
             yield Moment(proved, min(proofs), f"attempt {one.number}: that proves that {one.provider} took it{_named(one)}")
 
 
 def _answer(one: Try) -> str:
     """What its ESP said to it, as far as that is on record."""
-    after = f", on record {(one.answered_at - one.opened_at).total_seconds():.2f} s after it was opened" if one.answered_at else ""
+    after = f", on record after {(one.answered_at - one.opened_at).total_seconds():.2f} s" if one.answered_at else ""
     if one.state == "accepted":
         if one.error:  # what was known before its reports, or who said so
             return one.error if one.reported else f"counts as taken: {one.error}{_named(one)}"
@@ -194,84 +170,37 @@ def _followed(one: Try, following: Try | None) -> str:
     return f"; then attempt {following.number}, {later_s:.2f} s later, {how}"
 
 
-# -- what came back ----------------------------------------------------------------------------------------------------
-
-
-def _reports(life: Life, told: Sequence[Told]) -> Iterator[Moment]:
-    """Runs of the same report are told in one line."""
-    run: list[Moment] = []
-    opened = {t.attempt_id: t.opened_at for t in life.tries}
-    delivered = {t.report.attempt_id: t.report.at for t in reversed(told) if t.report.type == EventType.DELIVERED}
-    for one in sorted(told, key=lambda t: (t.report.at, STATUS_RANK.get(t.report.type, 0))):
-        words = _report(one, life.row, delivered.get(one.report.attempt_id))
-        if run and run[-1].words != words:
-            yield _joined(run)
-            run = []
-        at = one.report.at
-        run.append(Moment(_order(at, opened.get(one.report.attempt_id or "", at)), at, words))
-    if run:
-        yield _joined(run)
-
-
-def _order(at: datetime, sent_at: datetime) -> datetime:
-    """Where a report belongs: most clocks tell whole seconds, and nothing comes before its own send."""
-    return max(at if at.microsecond else at + _SECOND, sent_at)
-
-
-def _joined(run: Sequence[Moment]) -> Moment:
-    if len(run) == 1:
-        return run[0]
-    return run[0]._replace(words=f"{run[0].words} ({len(run)} times, until {spell(run[-1].at)})")
-
-
-def _report(told: Told, row: Row, delivered_at: datetime | None) -> str:
-    report, event = told
-    whom = "" if not report.recipient or report.recipient == row.recipient.lower() else f" (to another recipient, {report.recipient})"
-    return f"{report.provider}: it {_happening(report, event, delivered_at)}{whom}{_details(event)}"
-
-
-def _happening(report: Report, event: Event | None, delivered_at: datetime | None) -> str:
-    if report.type in (EventType.OPENED, EventType.CLICKED):
-        seen = Event(EventType(report.type), report.provider, "", "", report.at, is_machine=report.is_machine)
-        who = "a machine" if is_machine_open(seen, delivered_at) else "a person"
-        return f"was {report.type} by {who}"
-    if report.type == EventType.BOUNCED:
-        return f"bounced ({event.bounce or 'soft'})" if event else "bounced"
-    return _REPORTED.get(EventType(report.type), f"was {report.type}") if report.type in set(EventType) else f"was {report.type}"
-
-
-def _details(event: Event | None) -> str:
-    if event is None:
-        return ""
-    code = f"SMTP {event.smtp_code}" if event.smtp_code and event.smtp_code not in event.reason else ""
-    words = ", ".join(word for word in (code, event.reason, event.url) if word)
-    return f": {words}" if words else ""
-
-
 # -- dead letters, lists, turns ----------------------------------------------------------------------------------------
 
 
-def _letter(life: Life, letter: Letter) -> Iterator[Moment]:
-    if letter.row_id == life.row.row_id:
-        yield _moment(letter.created_at, f"dead letter {letter.id}: {letter.reason}, {letter.error or 'no words are on record'}")
-    elif letter.reason == "id-reused":
+def _letters(life: Life) -> Iterator[Moment]:
+    for letter in life.letters:
+        if letter.row_id == life.row.row_id:
+            yield moment(letter.created_at, f"dead letter {letter.id}: {letter.reason}, {letter.error or 'no words are on record'}")
+            yield from _settled(letter, life.entries)
+        elif letter.reason != REUSED:
+            yield from _refused(letter, "no email could be made of what came under this id")
+    yield from _reused([letter for letter in life.letters if letter.reason == REUSED])
+
+
+def _reused(letters: Sequence[Letter]) -> Iterator[Moment]:
+    """A producer that repeats its mistake is told of once more, with how often."""
+    for letter in letters[:TOLD_EACH]:
         came = f"the same id came with other content, by {spell_source(letter.source)}"
-        yield _moment(letter.created_at, f"{came}: refused, dead letter {letter.id}")
-    else:
-        yield from _refused(letter, "no email could be made of what came under this id")
-        return
-    yield from _settled(letter, life.entries)
+        yield moment(letter.created_at, f"{came}: refused, dead letter {letter.id}")
+    if more := letters[TOLD_EACH:]:
+        yield moment(more[-1].created_at, f"… and {len(more)} times more by then, last as dead letter {more[-1].id}")
 
 
 def _refused(letter: Letter, words: str) -> Iterator[Moment]:
     source = spell_source(letter.source)
-    yield _moment(letter.created_at, f"{words}, by {source}: dead letter {letter.id}, {letter.reason}, {letter.error}")
+    yield moment(letter.created_at, f"{words}, by {source}: dead letter {letter.id}, {letter.reason}, {letter.error}")
     yield from _settled(letter, ())
 
 
 def _settled(letter: Letter, entries: Sequence[Entry]) -> Iterator[Moment]:
     if letter.settled_at and not any(e.at == letter.settled_at for e in entries):
-        yield _moment(letter.settled_at, f"dead letter {letter.id} was replayed or dropped")
+        yield moment(letter.settled_at, f"dead letter {letter.id} was replayed or dropped")
 
 
 def _stops(life: Life) -> Iterator[Moment]:
@@ -293,22 +222,18 @@ def spell_stop(stop: Listed) -> str:
 def _turns(row: Row, entries: Sequence[Entry]) -> Iterator[Moment]:
     """What the row itself says about turns of its life, where nothing else tells them."""
     if row.revived_at:
-        yield _moment(row.revived_at, f"it came back to life by a replay: generation {row.generation}")
+        yield moment(row.revived_at, f"it came back to life by a replay: generation {row.generation}")
     if row.resent_at and not any(e.action == "uncertain resend by policy" for e in entries):
-        yield _moment(row.resent_at, "sent again by policy, since no evidence came")
+        yield moment(row.resent_at, "sent again by policy, since no evidence came")
     if row.cancel_asked_at:
-        yield _moment(row.cancel_asked_at, "a cancel came too late to stop what had left: no further attempt will be made")
+        yield moment(row.cancel_asked_at, "a cancel came too late to stop what had left: no further attempt will be made")
     if row.doubled_at:
-        yield _moment(row.doubled_at, "two of its attempts were taken: it is counted as a duplicate")
+        yield moment(row.doubled_at, "two of its attempts were taken: it is counted as a duplicate")
     if row.status in ("suppressed", "expired") or (row.status == "cancelled" and row.type != "cancel"):
-        yield _moment(row.updated_at, f"it ended, {row.status}" + (f": {row.error}" if row.error else ""))
+        yield moment(row.updated_at, f"it ended, {row.status}" + (f": {row.error}" if row.error else ""))
     if row.status == "retrying":
-        yield _moment(row.updated_at, f"put off{_times(row.waits)}: {row.error or 'no reason is on record'}")
+        yield moment(row.updated_at, f"put off{_times(row.waits)}: {row.error or 'no reason is on record'}")
 
 
 def _times(number: int) -> str:
     return f", {number} times so far" if number > 1 else ""
-
-
-def _moment(at: datetime, words: str) -> Moment:
-    return Moment(at, at, words)

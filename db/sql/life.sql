@@ -56,13 +56,13 @@ WHERE t.job_id = %(id)s::uuid AND t.occurred_at >= %(since)s::timestamptz
 ORDER BY t.occurred_at, t.event_type, t.id LIMIT %(limit)s::int
 
 -- name: read_letters
--- Dead letters of a row, of the same id that came again, or one by its own id.
+-- Dead letters of a row before those of the same id that came again, the newest first; or one by its own id.
 SELECT d.id, d.reason, d.error, d.job_id, d.tenant_id, d.row_id, d.source, d.attempts, d.created_at, d.replayed_at, d.value IS NOT NULL
 FROM dead_letters d
 WHERE d.id = %(letter_id)s::uuid
    OR d.created_at >= coalesce(%(came_at)s::timestamptz, now()) - %(days)s::float8 * interval '1 day'
       AND (d.row_id = %(row_id)s::uuid OR d.job_id = %(job_id)s::text AND d.tenant_id = %(tenant)s::bigint)
-ORDER BY d.created_at, d.id LIMIT 100
+ORDER BY d.row_id IS NULL, d.created_at DESC, d.id LIMIT 100
 
 -- name: read_audit
 -- What somebody decided about it. The log's ids rise with time, but no index knows times: the whole log is read.
@@ -72,7 +72,7 @@ WHERE a.at >= %(since)s::timestamptz AND (
     OR a.action LIKE 'dlq %%' AND a.details->'ids' ?| %(letter_ids)s::text[]
     OR a.action = 'cancel' AND a.details->'tenant' = to_jsonb(%(tenant)s::bigint) AND a.details->'jobs' ? %(job_id)s::text
     OR a.subject = ANY(%(subjects)s::text[]))
-ORDER BY a.id LIMIT 100
+ORDER BY a.id DESC LIMIT 100
 
 -- name: read_unpublished
 -- Its news that Kafka has not got yet. No event of an email is older than its row; a long outbox is looked at in part.

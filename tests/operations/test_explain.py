@@ -179,6 +179,17 @@ def test_an_id_of_two_tenants_is_told_after_saying_which(world, explain):
     assert "of tenant 9" in explain("shared", "--tenant", "9", code=1)
 
 
+def test_what_happened_to_a_namesake_of_another_tenant_is_not_told(world, explain, console):
+    world.deliver(job_bytes("shared", "a@example.com"), job_bytes("shared", "a@example.com", tenant=7))
+    world.deliver(job_bytes("shared", "b@example.com", tenant=7))
+    console.call("cancel", "shared", "--tenant", "7")
+    console.call("suppress", "add", "a@example.com", "--tenant", "7")
+    told, others = explain("shared", "--tenant", "0"), explain("shared", "--tenant", "7")
+    for words in ("with other content", "asked to cancel", "came onto the suppression list"):
+        assert words in others and words not in told
+    assert told.endswith("not published yet: sent") and "not published yet: sent, dead letter" not in told
+
+
 def test_emails_that_share_an_esps_message_id_are_listed(world, explain):
     world.deliver(job_bytes("j1", "a@example.com"), job_bytes("j2", "b@example.com"))
     world.run("UPDATE email_attempts SET message_id = 'shared.by.a.request'")

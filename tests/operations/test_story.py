@@ -5,7 +5,7 @@ import json
 import pytest
 
 from db.lanes import Pause
-from db.life import Owner
+from db.life import REPORTS_MOST, Owner
 from mail.event import STATUS_RANK
 from operations import story
 from operations.prospects import prospect
@@ -36,7 +36,7 @@ order-1742 of tenant 7 is bounced: reported by postmark, hard bounce
 recipient  a…@example.com
 email      welcome-email, transactional; priority normal, lane normal
 came by    not on record any more (kept while an email waits, and with dead letters)
-routed by  weights 12 for gmail: postmark 60 %, sendgrid 40 %; breakers and pins are not kept
+routed by  weights 12, the newest before attempt 2: postmark 60 %, sendgrid 40 %; breakers and pins are not on record
 row        01a22198-edfa-7000-8000-000000000001
 
 when (UTC)               what happened
@@ -44,11 +44,11 @@ when (UTC)               what happened
 2026-11-28 10:00:00.250  it came in
 2026-11-28 10:00:00.250  attempt 1: through sendgrid/0 (mailbox: gmail), by host/0/1; id
                          01a22198-edfa-7000-8000-0000000000a1, at the ESP 01M8GSHVFTE008000000000051
-2026-11-28 10:00:00.350  attempt 1: not taken, on record 0.10 s after it was opened: HTTP 429 too many requests; then
-                         attempt 2, 0.02 s later, by failover to postmark
+2026-11-28 10:00:00.350  attempt 1: not taken, on record after 0.10 s: HTTP 429 too many requests; then attempt 2, 0.02
+                         s later, by failover to postmark
 2026-11-28 10:00:00.370  attempt 2: through postmark/0 (mailbox: gmail), by host/0/1; id
                          01a22198-edfa-7000-8000-0000000000a2, at the ESP 01M8GSHVFTE008000000000052
-2026-11-28 10:00:00.550  attempt 2: postmark took it, on record 0.18 s after it was opened; its message id: m-2
+2026-11-28 10:00:00.550  attempt 2: postmark took it, on record after 0.18 s; its message id: m-2
 2026-11-28 10:00:00      postmark: it is on its way
 2026-11-28 10:00:02.250  postmark: it bounced (hard): SMTP 5.1.1, smtp; the mailbox of <address> does not exist
 2026-11-28 10:00:02.250  its recipient came onto the suppression list: hard-bounce by postmark/0, stops all mail of its
@@ -163,13 +163,13 @@ def test_a_dead_letter_names_its_reason_and_how_to_replay_it_unless_it_is_settle
 
 
 ANSWERS = {
-    "taken": (attempt(), "sendgrid took it, on record 0.10 s after it was opened; its message id: m-1"),
+    "taken": (attempt(), "sendgrid took it, on record after 0.10 s; its message id: m-1"),
     "said to be taken": (attempt(error="confirmed by an operator"), "counts as taken: confirmed by an operator"),
-    "refused": (attempt(1, "rejected", error="550 no such user"), "refused it for good, on record 0.10 s after it was opened: 550"),
-    "not taken": (attempt(1, "not_taken", error="HTTP 503"), "not taken, on record 0.10 s after it was opened: HTTP 503"),
+    "refused": (attempt(1, "rejected", error="550 no such user"), "refused it for good, on record after 0.10 s: 550"),
+    "not taken": (attempt(1, "not_taken", error="HTTP 503"), "not taken, on record after 0.10 s: HTTP 503"),
     "released": (
         attempt(1, "not_taken"),
-        "not taken, on record 0.10 s after it was opened: no words are on record, as where its worker died",
+        "not taken, on record after 0.10 s: no words are on record, as where its worker died",
     ),
     "in doubt": (attempt(1, "uncertain", error="read timed out"), "in doubt, sendgrid may have taken it: read timed out"),
 }
@@ -208,9 +208,47 @@ def test_looks_are_told_apart_and_repeats_in_one_line():
     assert "by a machine" in happened(life(tries=[attempt()]), [told("opened", 90, is_machine=True)])[-1]
 
 
+def test_many_reports_and_many_repeats_still_fit_on_the_screen():
+    clicked = [told("clicked", 30 + n, url=f"https://x.test/{n}") for n in range(REPORTS_MOST)]
+    assert "there may be more" in happened(life(tries=[attempt()]), clicked)[-1]
+    reused = [letter("id-reused", 10 + n, row_id=None) for n in range(40)]
+    words = happened(life(letters=reused))
+    assert len(words) == 5 and words[-1] == f"… and 37 times more by then, last as dead letter {LETTER_ID}"
+
+
 def test_what_cannot_be_read_any_more_is_still_told_by_its_kind():
     unread = told("bounced", 5)._replace(event=None)
     assert happened(life(tries=[attempt()]), [unread])[-1] == "sendgrid: it bounced"
+
+
+def test_who_reported_it_is_who_had_it_not_who_was_tried_last():
+    late = [attempt(1, "accepted", "ses", error="read timed out", reported="delivered"), attempt(2, "uncertain", opened=5, answered=6)]
+    assert prospect(life(row("delivered", attempt_id=attempt_id(2)), late)).why == "reported by ses"
+    confirmed = prospect(life(row("sent"), [attempt(error="confirmed by an operator")]))
+    assert confirmed.why == "confirmed by an operator; nothing has been reported since"
+
+
+def test_a_report_about_another_recipient_says_so_and_proves_nothing():
+    theirs = told("delivered", 5)._replace(is_others=True)
+    theirs = theirs._replace(report=theirs.report._replace(recipient="anna@example.com"))
+    doubted = attempt(1, error="read timed out", reported="opened")
+    lived = happened(life(tries=[doubted]), [theirs, told("opened", 5.5)])
+    assert lived[-3:] == [
+        "sendgrid: it was delivered (to another recipient, anna@example.com)",
+        "sendgrid: it was opened by a person",  # their delivery makes no machine of this open
+        "attempt 1: that proves that sendgrid took it; its message id: m-1",
+    ]
+    assert "(to another recipient, a…@example.com)" in " ".join(screen(life(tries=[doubted]), [theirs]).split())
+
+
+def test_what_is_on_record_of_a_route_is_told_and_no_more():
+    def route(**changes):
+        return dict(story.tell(life(row(only_provider=changes.pop("bound", None)), [attempt(**changes)]), [], False).about)["routed by"]
+
+    assert route() == "no weights had been computed before attempt 1, so starting weights; breakers and pins are not on record"
+    assert route(weights_id=3).startswith("weights 3, the newest before attempt 1, had no row for it")
+    assert route(weights_id=3, weights={"ses": 1000}).startswith("weights 3, the newest before attempt 1: ses 100 %")
+    assert route(bound="ses").startswith("bound to ses, where an earlier attempt is in doubt; ")
 
 
 def test_where_it_came_from_is_told_as_far_as_it_is_on_record():
