@@ -66,7 +66,7 @@ def _sent(life: Life) -> Prospect:
 
 def _news(life: Life) -> str:
     """Events that Kafka has not got."""
-    return f"; not published yet: {', '.join(life.unpublished)}" if life.unpublished else ""
+    return f"; still in the outbox: {', '.join(life.unpublished)}" if life.unpublished else ""
 
 
 def _lists(life: Life) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _by_letter(why: str, letter: Letter) -> Prospect:
 def _suppressed(life: Life) -> Prospect:
     found = "; ".join(spell_stop(stop) for stop in life.stops)
     listed = f"on the list now: {found}" if found else "no entry is on the list now: it was taken off since, or is a forgotten person's"
-    return Prospect(life.row.error or "its recipient is suppressed", f"nothing. {listed}; {_ANEW}", _lists(life))
+    return Prospect(life.row.error or "its recipient is suppressed", f"nothing; {listed}; {_ANEW}", _lists(life))
 
 
 def _ended(life: Life) -> Prospect:

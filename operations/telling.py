@@ -113,7 +113,8 @@ def _weights(newest: Try) -> str:
     if not newest.weights:
         return f"{computed}, had no row for it, so starting weights"
     shares = sorted(newest.weights.items(), key=lambda share: -share[1])
-    return f"{computed}: {', '.join(f'{provider} {permille / 10:g} %' for provider, permille in shares)}"
+    unnamed = "" if newest.provider in newest.weights else f", which do not name {newest.provider}"
+    return f"{computed}: {', '.join(f'{provider} {permille / 10:g} %' for provider, permille in shares)}{unnamed}"
 
 
 def _ways_in(life: Life) -> Iterator[Moment]:
@@ -121,7 +122,13 @@ def _ways_in(life: Life) -> Iterator[Moment]:
     if row.type == "cancel":
         yield moment(row.came_at, "a cancel came before the email itself: its id is claimed, whatever comes under it is not sent")
         return
-    kind = " of a content request" if row.template == "inline" else f" of campaign {row.campaign_id}" if row.campaign_id else ""
+    kind = (
+        ", as part of a content request"
+        if row.template == "inline"
+        else f", as mail of campaign {row.campaign_id}"
+        if row.campaign_id
+        else ""
+    )
     later = f", to be sent at {spell(row.scheduled_at)}" if row.scheduled_at and row.scheduled_at > row.came_at else ""
     yield moment(row.came_at, f"it came in{kind}{later}")
 

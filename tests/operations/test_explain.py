@@ -58,7 +58,7 @@ def test_a_delivered_email_is_told_whichever_of_its_ids_is_given(world, explain)
     for id_ in (job["id"], attempt_id, wire_id(attempt_id), f"<{wire_id(attempt_id)}@mail.example.com>", f"id-{attempt_id}"):
         assert explain(id_) == told
     assert "order-1@example.com" in explain("order-1", "--show-addresses")
-    assert "not published yet: sent" in told, "this loop has no Kafka"
+    assert "still in the outbox: sent" in told, "this loop has no Kafka"
     read = json.loads(explain("order-1", "--json"))
     assert read["records"]["row"]["status"] == "delivered" and read["records"]["attempts"][0]["attempt_id"] == attempt_id
 
@@ -191,7 +191,7 @@ def test_what_happened_to_a_namesake_of_another_tenant_is_not_told(world, explai
     told, others = explain("shared", "--tenant", "0"), explain("shared", "--tenant", "7")
     for words in ("with other content", "asked to cancel", "came onto the suppression list"):
         assert words in others and words not in told
-    assert told.endswith("not published yet: sent") and "not published yet: sent, dead letter" not in told
+    assert told.endswith("still in the outbox: sent") and "still in the outbox: sent, dead letter" not in told
 
 
 def test_emails_that_share_an_esps_message_id_are_listed(world, explain):
@@ -214,7 +214,7 @@ def test_an_unknown_id_says_what_was_looked_for_and_where(world, explain):
 def test_the_id_of_a_content_request_is_answered_with_the_names_of_its_emails(world, explain):
     body = {"From": "a@x.com", "To": ["b@y.com"], "Subject": "s", "TextBody": "t"}
     world.deliver(json.dumps({"MessageID": "req-1", "UserID": 0, "body": body}).encode())
-    assert "req-1:0 of tenant 0 is sent" in explain("req-1:0") and "of a content request" in explain("req-1:0")
+    assert "req-1:0 of tenant 0 is sent" in explain("req-1:0") and "as part of a content request" in explain("req-1:0")
     assert "explain req-1:0" in explain("req-1", code=1)
 
 

@@ -247,7 +247,8 @@ def test_what_is_on_record_of_a_route_is_told_and_no_more():
 
     assert route() == "no weights had been computed before attempt 1, so starting weights; breakers and pins are not on record"
     assert route(weights_id=3).startswith("weights 3, the newest before attempt 1, had no row for it")
-    assert route(weights_id=3, weights={"ses": 1000}).startswith("weights 3, the newest before attempt 1: ses 100 %")
+    assert "attempt 1: ses 100 %, which do not name sendgrid; " in route(weights_id=3, weights={"ses": 1000})
+    assert "attempt 1: sendgrid 100 %; " in route(weights_id=3, weights={"sendgrid": 1000})
     assert route(bound="ses").startswith("bound to ses, where an earlier attempt is in doubt; ")
 
 
