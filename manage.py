@@ -8,9 +8,9 @@ from pathlib import Path
 
 from config.settings import load_settings
 from mail.errors import BadSettings, StoreUnavailable
-from operations import cancel, check, dlq, forget, lanes, migrate, providers, suppress, templates, uncertain
+from operations import cancel, check, dlq, explain, forget, lanes, migrate, providers, suppress, templates, uncertain
 
-GROUPS = (check, migrate, providers, templates, dlq, uncertain, cancel, lanes, suppress, forget)
+GROUPS = (check, migrate, providers, templates, explain, dlq, uncertain, cancel, lanes, suppress, forget)
 EXIT_NO_STORE, EXIT_BAD_SETTINGS = 3, 4
 
 

@@ -46,7 +46,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 def page(catalog: Path) -> str:
     """The text of docs/providers.md for the stanzas of this file."""
     stanzas, _ = read_catalog(catalog)
-    esps = {stanza.provider: _esp_of(stanza) for stanza in stanzas}
+    esps = {stanza.provider: esp_of(stanza) for stanza in stanzas}
     tables = [
         ("What a mail may have", [(probe.name, [probes.carried(esp, probe) for esp in esps.values()]) for probe in probes.PROBES]),
         (f"Requests for {_MAILS:,} mails", [(b.name, [_requests(s, b) for s in stanzas]) for b in probes.BATCHES]),
@@ -60,10 +60,10 @@ def page(catalog: Path) -> str:
 
 def _requests(stanza: Stanza, batch: probes.Batch) -> str:
     """The number, and with which optional settings it would be another."""
-    plain = _esp_of(stanza)
+    plain = esp_of(stanza)
     numbers = [str(probes.requests_for(plain, batch, _MAILS))]
     for key, credential in _optional(stanza):
-        other = _esp_of(stanza, key)
+        other = esp_of(stanza, key)
         if probes.requests_for(other, batch, _FEW) != probes.requests_for(plain, batch, _FEW):
             numbers.append(f"{probes.requests_for(other, batch, _MAILS)} with `{credential}`")
     return ", ".join(numbers)
@@ -100,7 +100,7 @@ def _told(name: str, esp: Esp) -> tuple[set[EventType], bool]:
 
 def _checking(stanza: Stanza) -> list[str]:
     """The optional settings with any of which a callback that brings nothing is refused."""
-    return [credential for key, credential in _optional(stanza) if _refuses(_esp_of(stanza, key))]
+    return [credential for key, credential in _optional(stanza) if _refuses(esp_of(stanza, key))]
 
 
 def _refuses(esp: Esp) -> bool:
@@ -119,7 +119,7 @@ def _optional(stanza: Stanza) -> list[tuple[str, str]]:
     return [(key, setting) for key, setting in optional if not setting.endswith(("_FILE", "_ROOT"))]
 
 
-def _esp_of(stanza: Stanza, *optional: str) -> Esp:
+def esp_of(stanza: Stanza, *optional: str) -> Esp:
     """The adapter of an account that has what it needs, and these credentials more."""
     needed = {one.setting: f"probe-{key}" for key, one in stanza.credentials.items() if one.is_required or key in optional}
     return load(account_of(stanza, needed, {}))

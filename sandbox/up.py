@@ -77,6 +77,7 @@ def _words(product: Product, addresses: dict[str, str]) -> str:
             f"  {sys.executable} -m sandbox.produce '{job}'",
             "\nask the product:",
             f"  {sys.executable} manage.py --env-file {folder / 'up.env'} check",
+            f"  {sys.executable} manage.py --env-file {folder / 'up.env'} explain {EXAMPLE['id']}",
             "\nCtrl-C stops all of it.",
         ]
     )

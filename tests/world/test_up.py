@@ -29,6 +29,7 @@ def test_a_world_that_is_up_sends_a_job_by_hand_until_it_is_interrupted(server_f
         assert produced.returncode == 0, produced.stderr
         run.wait_until(lambda: "ada@example.com" in _recipients(folder), 20, "the mail was in a fake's ledger")
         assert _recipients(folder) == ["ada@example.com"]
+        assert _explained(addresses["settings"]).startswith("by-hand of tenant 0 is ")
         with urllib.request.urlopen(addresses["inbox"], timeout=5) as page:
             assert page.status == 200
 
@@ -47,6 +48,11 @@ def test_producing_by_hand_without_a_world_says_what_to_do(tmp_path: Path) -> No
 def _produce(folder: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "sandbox.produce", json.dumps(JOB), "--folder", str(folder)]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def _explained(settings: str) -> str:
+    command = [sys.executable, "manage.py", "--env-file", settings, "explain", "by-hand"]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=30, check=False).stdout
 
 
 def _recipients(folder: Path) -> list[str]:
