@@ -16,6 +16,7 @@ from mail.machine_opens import FASTEST_PERSON_S, has_machine_signs
 
 # What an ESP's clock may say: beyond it, and of what it cannot know, the nearest moment is taken.
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_EARLIEST_S, _LATEST_S = EARLIEST.timestamp(), LATEST.timestamp()
 LONGEST_LIFE = timedelta(days=400)
 CLOCK_SKEW = timedelta(seconds=60)
 _USUAL_LIFE_S = LONGEST_LIFE.total_seconds()
@@ -268,4 +269,4 @@ def _later(one: str | None, other: str) -> str:
 
 def _moment(seconds: float) -> datetime:
     # an id or a record that a stranger made may name any time
-    return datetime.fromtimestamp(min(max(seconds, EARLIEST.timestamp()), LATEST.timestamp()), UTC)
+    return datetime.fromtimestamp(min(max(seconds, _EARLIEST_S), _LATEST_S), UTC)
