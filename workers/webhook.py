@@ -96,7 +96,7 @@ class Webhook:
         if len(self._under_way) >= self._tools.recorder.width:
             self.finish()
         later = {record.name for record in bag.postponed}
-        self._begin([record for record in records if record.name not in later], bag)
+        self._begin([record for record in records if record.name not in later] if later else list(records), bag)
 
     def finish_all(self) -> None:
         while self._under_way:
