@@ -1,0 +1,52 @@
+"""What the webhook loop does every so often, and which batches have to be on record before it."""
+
+from concurrent.futures import Future
+
+import msgspec
+
+from mail.account import Account
+from tests.workers.event_world import ListeningEsp, event
+from tests.workers.webhook_loop import WebhookLoop
+from workers.webhook import LATE_EVERY_S, PROGRESS_EVERY_S
+
+
+class AtOnce:
+    """A recorder of two transactions side by side, each of which has ended before anybody waits for it."""
+
+    width = 2
+
+    def __init__(self, world):
+        self._world, self.stages = world, []
+
+    def begin(self, stage, work):
+        self.stages.append(stage)
+        done = Future()
+        done.set_result(self._world.run(lambda cursor: work(cursor, 0)))
+        return done
+
+    def finish(self, begun):
+        return begun.result()
+
+    def insist(self, stage, work):
+        return self.finish(self.begin(stage, work))
+
+
+def test_late_events_are_settled_beside_a_batch_and_what_waits_is_counted_after_it(world):
+    recorder, sent = AtOnce(world), world.send()
+    account = Account("sendgrid", 0, "http://127.0.0.1:1", {})
+    loop = WebhookLoop(world, [account], lambda account: ListeningEsp(account, lambda callback: None), recorder=recorder)
+    loop.loop.turn()  # every chore is due at the start
+    record = loop.put(msgspec.json.encode([event("delivered", sent)]))
+    loop.loop.turn()
+    recorder.stages.clear()
+
+    loop.now_s += LATE_EVERY_S
+    loop.loop.do_chores()
+    assert (recorder.stages, loop.source.committed) == (["late events"], [])
+
+    loop.now_s += PROGRESS_EVERY_S
+    loop.lag = {("webhook-sendgrid", 0): 3}
+    loop.loop.do_chores()
+    assert "progress" in recorder.stages
+    assert loop.source.committed == [record]
+    assert world.status(sent) == "delivered"
