@@ -283,6 +283,7 @@ _ESP_HEAD = ("", "events a callback", "first/s", "repeated/s", "first", "repeate
 _NOTES = (
     "Stages: CPU of the worker by stopwatch, of other mails. record holds join, tracking, locks, rules, updates and their arrays.",
     "Postgres and Kafka: all their processes, producing included. SendGrid sends many events in a callback, Postmark one.",
+    "verify: SendGrid's is an ECDSA P-256 check a callback, 60 µs of OpenSSL; where it sends few events in each, it costs most.",
 )
 _HOT = "SELECT sum(n_tup_hot_upd)::float8 / greatest(sum(n_tup_upd), 1) FROM pg_stat_user_tables WHERE relname ~ '^email_(jobs|attempts)_'"
 
