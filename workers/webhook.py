@@ -122,7 +122,8 @@ class Webhook:
     def _begin(self, records: list[Record], bag: Mailbag) -> None:
         """One transaction for the whole batch."""
         tools = self._tools
-        done = [] if self._under_way else tools.desk.delivered()  # not those that another transaction deletes
+        being_deleted = {id_ for batch in self._under_way for id_ in batch.published_ids}
+        done = [id_ for id_ in tools.desk.delivered() if id_ not in being_deleted]
         end = tools.recorder.begin("record events", lambda cursor, number: tools.books.record(cursor, bag, done, number))
         self._under_way.append(UnderWay(records, done, end))
 

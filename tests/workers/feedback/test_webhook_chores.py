@@ -31,11 +31,16 @@ class AtOnce:
         return self.finish(self.begin(stage, work))
 
 
-def test_late_events_are_settled_beside_a_batch_and_what_waits_is_counted_after_it(world):
-    recorder, sent = AtOnce(world), world.send()
+def loop_of(world, recorder):
     account = Account("sendgrid", 0, "http://127.0.0.1:1", {})
     loop = WebhookLoop(world, [account], lambda account: ListeningEsp(account, lambda callback: None), recorder=recorder)
     loop.loop.turn()  # every chore is due at the start
+    return loop
+
+
+def test_late_events_are_settled_beside_a_batch_and_what_waits_is_counted_after_it(world):
+    recorder, sent = AtOnce(world), world.send()
+    loop = loop_of(world, recorder)
     record = loop.put(msgspec.json.encode([event("delivered", sent)]))
     loop.loop.turn()
     recorder.stages.clear()
@@ -50,3 +55,15 @@ def test_late_events_are_settled_beside_a_batch_and_what_waits_is_counted_after_
     assert "progress" in recorder.stages
     assert loop.source.committed == [record]
     assert world.status(sent) == "delivered"
+
+
+def test_what_the_broker_has_leaves_the_outbox_though_another_batch_is_under_way_and_by_one_transaction(world):
+    loop = loop_of(world, AtOnce(world))
+    left, deleted = [], []
+    for _ in range(6):
+        loop.put(msgspec.json.encode([event("delivered", world.send())]))
+        loop.loop.turn()
+        left.append(len(world.rows("SELECT FROM outbox")))
+        deleted += loop.loop._under_way[-1].published_ids
+    assert left == [1, 2, 3, 3, 3, 3]
+    assert len(deleted) == len(set(deleted)) == 3
