@@ -14,6 +14,7 @@ from sandbox.fakes.callbacks import CallbackBuilder, Happening, Kind, Post
 from sandbox.fakes.ledger import Line
 
 PAGE = 500
+AGE_S = 7_200.0  # how long ago they were sent: all that happened to them has happened by now
 # How many of a hundred mails meet this, and how long after they were sent.
 _LATER: tuple[tuple[Kind, int, float], ...] = (("open", 40, 3_600.0), ("click", 6, 3_700.0), ("unsubscribe", 1, 3_800.0))
 _DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "example.com")
@@ -36,7 +37,8 @@ def _send(database: Database, esp: str, count: int, mark: str) -> Iterator[Line]
 
 
 def _mail(esp: str, name: str) -> tuple[ledger.NewJob, ledger.NewAttempt, ledger.Result, Line]:
-    row_id, attempt_id, job_id = new_id(), new_id(), f"{esp}-{name}"
+    sent_at_s, job_id = time.time() - AGE_S, f"{esp}-{name}"
+    row_id, attempt_id = new_id(int(sent_at_s * 1000)), new_id(int(sent_at_s * 1000))
     email, message_id = f"person-{name}@{_DOMAINS[len(job_id) + ord(job_id[-1]) & 3]}", f"{esp}-message-{name}"
     job = ledger.NewJob(
         row_id=row_id,
@@ -59,7 +61,7 @@ def _mail(esp: str, name: str) -> tuple[ledger.NewJob, ledger.NewAttempt, ledger
     attempt = ledger.NewAttempt(attempt_id, row_id, 0, 0, esp, mailbox_provider(email), "01900000-0000-7000-8000-000000000001", 1)
     result = ledger.Result(attempt_id, row_id, "accepted", "sent", message_id, "", 0, None)
     line: Line = {
-        "at": time.time() - 7_200,
+        "at": sent_at_s,
         "provider": esp,
         "attempt_id": wire_id(attempt_id),
         "message_id": message_id,

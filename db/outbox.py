@@ -14,7 +14,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Posting(NamedTuple):
-    """The events of one batch for one topic; `keys` may hold None."""
+    """The events of one batch for one topic; `keys` may hold None, each value is JSON in one line."""
 
     id: str
     topic: str
@@ -29,7 +29,7 @@ def of_events(topic: str, events: Sequence[Published]) -> Posting:
 
 def insert(cursor: Cursor, posting: Posting) -> None:
     if posting.values:
-        values = {"id": posting.id, "topic": posting.topic, "keys": text_array(posting.keys), "values": text_array(posting.values)}
+        values = {"id": posting.id, "topic": posting.topic, "keys": text_array(posting.keys), "values": "\n".join(posting.values)}
         cursor.execute(sql("insert_outbox"), values)
 
 

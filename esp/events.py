@@ -110,6 +110,8 @@ def smtp_code(*texts: str) -> str:
 
 def unix_moment(value: Any) -> datetime | None:
     """A moment given in Unix seconds (or, as samples of some ESPs show, milliseconds), as a number or as text."""
+    if type(value) is int and 0 < value < _LARGEST_SECONDS:  # nearly always
+        return datetime.fromtimestamp(value, UTC)
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
     except (ValueError, OverflowError):

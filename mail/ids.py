@@ -15,7 +15,7 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _WIRE = re.compile(f"[{_ALPHABET}{_ALPHABET.lower()}]{{26}}")
 # the digits that int() takes for base 32
-_PYTHONS_BASE32 = str.maketrans(_ALPHABET + _ALPHABET.lower(), "0123456789ABCDEFGHIJKLMNOPQRSTUV" * 2)
+_PYTHONS_BASE32 = bytes.maketrans((_ALPHABET + _ALPHABET.lower()).encode(), b"0123456789ABCDEFGHIJKLMNOPQRSTUV" * 2)
 _IN_NAMESPACE = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
 # the hexadecimal digit that keeps two bits of another one and says that this is a UUID of RFC 9562
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
@@ -48,7 +48,7 @@ def from_wire(text: str) -> str:
     """The id behind a wire id; raises ValueError where the text is not one."""
     if not _WIRE.fullmatch(text):
         raise ValueError("a wire id has 26 characters of Crockford base32")
-    number = int(text.translate(_PYTHONS_BASE32), 32)
+    number = int(text.encode().translate(_PYTHONS_BASE32), 32)  # as bytes it costs half
     if number >> 128:
         raise ValueError("a wire id is at most 128 bits")
     return _dashed(f"{number:032x}")

@@ -11,6 +11,7 @@ do Yahoo's and Outlook's, so a proxy alone is no sign.
 import ipaddress
 import re
 from datetime import datetime
+from functools import lru_cache
 
 from mail.event import Event, EventType
 
@@ -39,7 +40,13 @@ def is_machine_open(event: Event, delivered_at: datetime | None, fastest_person_
 
 def has_machine_signs(user_agent: str, ip: str) -> bool:
     """Do user agent or address alone tell a machine?"""
-    return user_agent.strip() == _PREFETCHER or bool(_PROGRAM.search(user_agent)) or _is_apples(ip)
+    return _is_program(user_agent) or _is_apples(ip)
+
+
+@lru_cache(maxsize=4096)
+def _is_program(user_agent: str) -> bool:
+    """People's mail programs call themselves by few names."""
+    return user_agent.strip() == _PREFETCHER or bool(_PROGRAM.search(user_agent))
 
 
 def _is_apples(ip: str) -> bool:

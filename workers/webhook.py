@@ -94,13 +94,11 @@ class Webhook:
         three are done by `finish`, when the next batches have been read."""
         bag = self._timed("sort", partial(self._tools.sorter.sort, records))
         self._tools.postponed.judge(bag)
-        if len(self._under_way) >= self._tools.recorder.width:
-            self.finish()
+        self._finish_down_to(self._tools.recorder.width - 1)
         self._begin(records, bag)
 
     def finish_all(self) -> None:
-        while self._under_way:
-            self.finish()
+        self._finish_down_to(0)
 
     def finish(self) -> None:
         """The oldest batch under way is on record: now, and not before, it is published, told and committed."""
@@ -117,10 +115,15 @@ class Webhook:
         self._tools.quarantine.absolve(records)
         self._tools.note_batch(0)
 
+    def _finish_down_to(self, most: int) -> None:
+        while len(self._under_way) > most:
+            self.finish()
+
     def _begin(self, records: Sequence[Record], bag: Mailbag) -> None:
         """One transaction for the whole batch."""
         tools = self._tools
-        done = [] if self._under_way else tools.desk.delivered()  # not those that another transaction deletes
+        being_deleted = {id_ for batch in self._under_way for id_ in batch.published_ids}
+        done = [id_ for id_ in tools.desk.delivered() if id_ not in being_deleted]
         end = tools.recorder.begin("record events", lambda cursor, number: tools.books.record(cursor, bag, done, number))
         self._under_way.append(UnderWay(records, done, end))
 
@@ -142,14 +145,15 @@ class Webhook:
             )
 
     def do_chores(self) -> None:
-        """What is done every so often, busy or idle; a store that is away has it done later."""
-        for name, every_s, chore in (
-            ("late", LATE_EVERY_S, self.settle_late),
-            ("progress", PROGRESS_EVERY_S, self.note_progress),
-            ("sweep", SWEEP_EVERY_S, self.sweep),
+        """What is done every so often, busy or idle; a store that is away has it done later. Late events may be settled beside a
+        batch, as by another worker; what is applied reaches furthest when none is under way."""
+        for name, every_s, most_under_way, chore in (
+            ("late", LATE_EVERY_S, self._tools.recorder.width - 1, self.settle_late),
+            ("progress", PROGRESS_EVERY_S, 0, self.note_progress),
+            ("sweep", SWEEP_EVERY_S, 0, self.sweep),
         ):
             if self._tools.clock() >= self._due_at_s[name]:
-                self.finish_all()
+                self._finish_down_to(most_under_way)
                 self._timed(name, chore)
                 self._due_at_s[name] = self._tools.clock() + every_s
 

@@ -4,12 +4,13 @@
 -- A row per event, once. The attempt that an event names is believed only where it went out through the account that reports it.
 INSERT INTO email_tracking (
     id, occurred_at, attempt_id, job_id, recipient, message_id, provider, event_type, event_data, ip_address, user_agent, is_machine)
-SELECT i.id, i.occurred_at, a.id, a.job_id, i.recipient, nullif(i.message_id, ''), i.provider, i.event_type, i.event_data::jsonb,
+SELECT i.id, i.occurred_at, a.id, a.job_id, i.recipient, nullif(i.message_id, ''), i.provider, i.event_type, i.event_data,
        nullif(i.ip, '')::inet, nullif(i.user_agent, ''), i.is_machine
-FROM unnest(%(ids)s::uuid[], %(moments)s::timestamptz[], %(attempt_ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[],
-            %(recipients)s::text[], %(message_ids)s::text[], %(types)s::text[], %(data)s::text[], %(ips)s::text[], %(agents)s::text[],
-            %(machines)s::boolean[])
-    AS i(id, occurred_at, attempt_id, provider, account_tenant, recipient, message_id, event_type, event_data, ip, user_agent, is_machine)
+FROM ROWS FROM (
+    unnest(%(ids)s::uuid[], %(moments)s::timestamptz[], %(attempt_ids)s::uuid[], %(providers)s::text[], %(account_tenants)s::bigint[],
+           %(recipients)s::text[], %(message_ids)s::text[], %(types)s::text[], %(ips)s::text[], %(agents)s::text[], %(machines)s::boolean[]),
+    jsonb_array_elements(%(data)s::jsonb)
+) AS i(id, occurred_at, attempt_id, provider, account_tenant, recipient, message_id, event_type, ip, user_agent, is_machine, event_data)
 LEFT JOIN email_attempts a ON a.id = i.attempt_id AND a.id BETWEEN %(low)s::uuid AND %(high)s::uuid
     AND a.provider = i.provider AND a.account_tenant = i.account_tenant
 ORDER BY i.occurred_at, i.id

@@ -83,7 +83,8 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id
 
 -- name: insert_outbox
-INSERT INTO outbox (id, topic, keys, values) VALUES (%(id)s::uuid, %(topic)s::text, %(keys)s::text[], %(values)s::text[])
+INSERT INTO outbox (id, topic, keys, values)
+VALUES (%(id)s::uuid, %(topic)s::text, %(keys)s::text[], string_to_array(%(values)s::text, E'\n'))
 ON CONFLICT (id) DO NOTHING
 
 -- name: delete_outbox

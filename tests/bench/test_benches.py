@@ -28,6 +28,7 @@ def run(module: str, *options: str) -> str:
         ("bench.render", ("--rounds", "1"), "geometric mean"),
         ("bench.pipeline", ("--emails", "400", "--batch", "50", *MOCK), "a worker, whole"),
         ("bench.webhooks", ("--emails", "200", *MOCK), "the worker, CPU µs per event"),
+        ("bench.webhooks", ("--emails", "250", "--esps", "sendgrid,postmark,sparkpost,socketlabs,ses", "--by-esp", *MOCK), "ses  "),
         ("bench.providers", ("--emails", "300", "--workers", "2", "--only", "ses", *MOCK), "ses"),
     ],
 )

@@ -18,6 +18,7 @@ from mail.machine_opens import FASTEST_PERSON_S, has_machine_signs
 
 # What an ESP's clock may say: beyond it, and of what it cannot know, the nearest moment is taken.
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_EARLIEST_S, _LATEST_S = EARLIEST.timestamp(), LATEST.timestamp()
 LONGEST_LIFE = timedelta(days=400)
 CLOCK_SKEW = timedelta(seconds=60)
 _USUAL_LIFE_S = LONGEST_LIFE.total_seconds()
@@ -154,11 +155,11 @@ def apply(attempt: AttemptRow, arrivals: Sequence[Arrival], all_looks: Sequence[
             bounce_class = max(bounce_class, event.bounce, key=_BOUNCE_RANK.__getitem__)
         elif event.type is EventType.COMPLAINED:
             complained_at = _earlier(complained_at, arrival.at)
-    seen = _Seen(attempt.opened_at, attempt.machine_opened_at, attempt.clicked_at)
+    opened_at, machine_opened_at, clicked_at = attempt.opened_at, attempt.machine_opened_at, attempt.clicked_at
     if all_looks is not None:
-        seen = _judge(all_looks, delivered_at, _Seen(None, None, None))
+        opened_at, machine_opened_at, clicked_at = _judge(all_looks, delivered_at, _Seen(None, None, None))
     elif looks := [Look(a.event.type, a.at, a.has_signs, "") for a in arrivals if a.event.type in _ENGAGED]:
-        seen = _judge(looks, delivered_at, seen)
+        opened_at, machine_opened_at, clicked_at = _judge(looks, delivered_at, _Seen(opened_at, machine_opened_at, clicked_at))
     return AttemptRow(  # spelled out: _replace costs three times as much
         attempt_id=attempt.attempt_id,
         row_id=attempt.row_id,
@@ -172,9 +173,9 @@ def apply(attempt: AttemptRow, arrivals: Sequence[Arrival], all_looks: Sequence[
         reported=reported,
         bounce_class=bounce_class,
         delivered_at=delivered_at,
-        opened_at=seen.opened_at,
-        machine_opened_at=seen.machine_opened_at,
-        clicked_at=seen.clicked_at,
+        opened_at=opened_at,
+        machine_opened_at=machine_opened_at,
+        clicked_at=clicked_at,
         bounced_at=bounced_at,
         complained_at=complained_at,
     )
@@ -201,10 +202,12 @@ def status_of(job: JobRow, attempts: Mapping[str, AttemptRow]) -> str:
     while the newest is under way or taken. Where the newest was refused or is in doubt, and an older one was taken after all, its
     word counts: there is nothing left to retry.
     """
+    newest = attempts.get(job.attempt_id or "")
+    if newest is not None and len(attempts) == 1:  # nearly always; what follows would say the same
+        return newest.reported or job.status
     arrived = [a.reported for a in attempts.values() if a.reported in _ARRIVED]
     if arrived:
         return max(arrived, key=lambda status: STATUS_RANK[status or ""]) or job.status
-    newest = attempts.get(job.attempt_id or "")
     if newest is not None and newest.reported:
         return newest.reported
     if newest is not None and newest.state in ("open", "accepted"):
@@ -284,4 +287,4 @@ def _later(one: str | None, other: str) -> str:
 
 def _moment(seconds: float) -> datetime:
     # an id or a record that a stranger made may name any time
-    return datetime.fromtimestamp(min(max(seconds, EARLIEST.timestamp()), LATEST.timestamp()), UTC)
+    return datetime.fromtimestamp(min(max(seconds, _EARLIEST_S), _LATEST_S), UTC)

@@ -71,7 +71,7 @@ class Quarantine:
 
     def is_condemned(self, record: Record) -> bool:
         """Has it killed often enough?"""
-        return self._deaths.get(record.name, 0) >= DEATHS_MOST
+        return bool(self._deaths) and self._deaths.get(record.name, 0) >= DEATHS_MOST
 
     def pardon(self, record: Record) -> None:
         """Let it be tried once more, however often it has killed: its lane is stopped, so it may not be the record's fault."""
