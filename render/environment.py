@@ -65,6 +65,7 @@ class ConfinedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, autoescape=escapes_html, finalize=None, optimized=False, cache_size=0)
         self._allowance = allowance
         self.print_value: Callable[[Any], str] = print_html if escapes_html else print_plain
+        self.escape_text = _escape
         self.charge = allowance.charge
         self.concat = allowance.join  # type: ignore[method-assign]
         self.filters = allowed_filters(allowance.charge, print_plain) | {"count_steps": allowance.count_steps}
