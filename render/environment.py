@@ -133,7 +133,7 @@ class ConfinedEnvironment(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, kind) and attr in methods for kind, methods in _METHODS.items())
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        self._allowance.take_step()
+        self._allowance.take_steps()
         if isinstance(obj, BuiltinMethodType | MethodType) and isinstance(obj.__self__, str):
             _check_text_method(obj.__self__, obj.__name__, args)
         return self._allowance.charge(super().call(context, obj, *args, **kwargs))
