@@ -38,9 +38,9 @@ class Allowance:
         if self.chars_left < 0:
             raise TooMuch(f"the template makes more than {MAX_WORK_CHARS} characters on its way")
 
-    def take_step(self) -> None:
+    def take_steps(self, count: int = 1) -> None:
         """Raises TooMuch after MAX_STEPS iterations and calls."""
-        self.steps_left -= 1
+        self.steps_left -= count
         if self.steps_left < 0:
             raise TooMuch(f"the template takes more than {MAX_STEPS} steps")
 
@@ -52,10 +52,16 @@ class Allowance:
             self.take_chars(len(value) * _CHARS_OF_A_SLOT)
         return value
 
-    def count_steps(self, iterable: Iterable[Any]) -> Iterator[Any]:
-        """The same items, each of them a step."""
+    def count_steps(self, iterable: Iterable[Any]) -> Iterable[Any]:
+        """The same items, each of them a step; those of a list, which no template can change, are counted before the first."""
+        if iterable.__class__ is not list:
+            return self._counted_on_the_way(iterable)
+        self.take_steps(len(iterable))
+        return iterable
+
+    def _counted_on_the_way(self, iterable: Iterable[Any]) -> Iterator[Any]:
         for item in iterable:
-            self.take_step()
+            self.take_steps()
             yield item
 
     def join(self, pieces: Iterable[str]) -> str:

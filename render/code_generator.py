@@ -15,7 +15,14 @@ _PIECES_PER_STRING = 16  # expressions joined unchecked; each is at most MAX_TEX
 
 
 class ConfinedCodeGenerator(CodeGenerator):
-    """For a ConfinedEnvironment, whose methods the generated code calls: print_value, concatenate, contain, charge, new_buffer."""
+    """For a ConfinedEnvironment, whose methods the generated code calls: escape_text, print_value, getattr, concatenate, contain,
+    charge, new_buffer. Where a call would only find out that there is nothing to do, the code finds that out itself: `value` is
+    what an expression has just made.
+    """
+
+    def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:
+        self.writeline("escape_text = environment.escape_text")
+        super().visit_Template(node, frame)
 
     def buffer(self, frame: Frame) -> None:
         frame.buffer = self.temporary_identifier()
@@ -40,9 +47,16 @@ class ConfinedCodeGenerator(CodeGenerator):
             self.write(f"{piece.data!r}, ")
             return
         self.newline(piece)
-        self.write("environment.print_value(")
+        self.write("escape_text(value)" if self.environment.autoescape else "value")
+        self.write(" if (value := ")
         self.visit(piece, frame)
-        self.write("), ")
+        self.write(").__class__ is str else environment.print_value(value), ")
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:
+        """A dict's own key is what the environment would answer with; it decides about everything else."""
+        self.write(f"(value[{node.attr!r}] if (value := ")
+        self.visit(node.node, frame)
+        self.write(f").__class__ is dict and {node.attr!r} in value else environment.getattr(value, {node.attr!r}))")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.concatenate((")

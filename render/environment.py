@@ -65,6 +65,7 @@ class ConfinedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, autoescape=escapes_html, finalize=None, optimized=False, cache_size=0)
         self._allowance = allowance
         self.print_value: Callable[[Any], str] = print_html if escapes_html else print_plain
+        self.escape_text = _escape
         self.charge = allowance.charge
         self.concat = allowance.join  # type: ignore[method-assign]
         self.filters = allowed_filters(allowance.charge, print_plain) | {"count_steps": allowance.count_steps}
@@ -132,7 +133,7 @@ class ConfinedEnvironment(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, kind) and attr in methods for kind, methods in _METHODS.items())
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        self._allowance.take_step()
+        self._allowance.take_steps()
         if isinstance(obj, BuiltinMethodType | MethodType) and isinstance(obj.__self__, str):
             _check_text_method(obj.__self__, obj.__name__, args)
         return self._allowance.charge(super().call(context, obj, *args, **kwargs))

@@ -36,6 +36,12 @@ _SAFE_STYLES = {
     "height", "letter-spacing", "line-height", "margin", "max-width", "padding", "text-align", "text-decoration", "vertical-align", "width",
 }  # fmt: skip
 
+_CLEANER = nh3.Cleaner(
+    attributes={tag: names | _SAFE_ATTRIBUTES["*"] for tag, names in nh3.ALLOWED_ATTRIBUTES.items()} | _SAFE_ATTRIBUTES,
+    filter_style_properties=_SAFE_STYLES,
+    url_schemes={"http", "https", "mailto", "tel", "cid"},
+)
+
 
 def allowed_filters(charge: Callable[[Any], Any], print_plain: Callable[[Any], str]) -> dict[str, Filter]:
     """By name, every filter of a template. `charge` counts what was made; `print_plain` spells a value as a template would."""
@@ -174,14 +180,7 @@ def _safe(eval_ctx: EvalContext, value: Any) -> str:
     if isinstance(value, Markup) or not eval_ctx.autoescape:
         return str(value) if not eval_ctx.autoescape else value
     _check_text(str(value), MAX_TEXT_CHARS)
-    return Markup(  # noqa: S704  # cleaned right here
-        nh3.clean(
-            str(value),
-            attributes={tag: names | _SAFE_ATTRIBUTES["*"] for tag, names in nh3.ALLOWED_ATTRIBUTES.items()} | _SAFE_ATTRIBUTES,
-            filter_style_properties=_SAFE_STYLES,
-            url_schemes={"http", "https", "mailto", "tel", "cid"},
-        )
-    )
+    return Markup(_CLEANER.clean(str(value)))  # noqa: S704  # cleaned right here
 
 
 _BOUNDED: dict[str, Filter] = {

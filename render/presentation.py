@@ -5,6 +5,7 @@ read; what is no link is an error, because it may be one for a thief.
 """
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -18,7 +19,7 @@ _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-_DIRECTIVE = re.compile("%(.)", re.DOTALL)
+_WORD = re.compile("%(.)", re.DOTALL)
 _MAX_PATTERN_CHARS = 100
 _LINK_SCHEMES = frozenset({"http", "https", "mailto", "tel"})
 
@@ -77,20 +78,13 @@ def _spell(moment: datetime, pattern: str) -> str:
     """Only the directives below: C's strftime pads to any width that it is asked for, and speaks the machine's language."""
     if len(pattern) > _MAX_PATTERN_CHARS:
         raise ValueError(f"a date pattern has at most {_MAX_PATTERN_CHARS} characters")
-    words = {
-        "%": "%", "d": f"{moment.day:02}", "e": str(moment.day), "m": f"{moment.month:02}", "y": f"{moment.year % 100:02}",
-        "Y": f"{moment.year:04}", "H": f"{moment.hour:02}", "I": f"{(moment.hour + 11) % 12 + 1:02}", "M": f"{moment.minute:02}",
-        "S": f"{moment.second:02}", "p": "AM" if moment.hour < 12 else "PM", "A": _WEEKDAYS[moment.weekday()],
-        "a": _WEEKDAYS[moment.weekday()][:3], "B": _MONTHS[moment.month - 1], "b": _MONTHS[moment.month - 1][:3],
-        "j": f"{moment.timetuple().tm_yday:03}", "Z": _zone_of(moment),
-    }  # fmt: skip
 
     def replace(match: re.Match[str]) -> str:
-        if match[1] not in words:
+        if match[1] not in _DIRECTIVES:
             raise ValueError(f"a date pattern cannot have %{match[1]}")
-        return words[match[1]]
+        return _DIRECTIVES[match[1]](moment)
 
-    return _DIRECTIVE.sub(replace, pattern.replace("%-d", "%e")).strip()
+    return _WORD.sub(replace, pattern.replace("%-d", "%e")).strip()
 
 
 def _zone_of(moment: datetime) -> str:
@@ -102,6 +96,27 @@ def _zone_of(moment: datetime) -> str:
         return "UTC"
     hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
     return f"UTC{'-' if offset < timedelta(0) else '+'}{hours}" + (f":{minutes:02}" if minutes else "")
+
+
+_DIRECTIVES: dict[str, Callable[[datetime], str]] = {
+    "%": lambda _: "%",
+    "a": lambda moment: _WEEKDAYS[moment.weekday()][:3],
+    "A": lambda moment: _WEEKDAYS[moment.weekday()],
+    "b": lambda moment: _MONTHS[moment.month - 1][:3],
+    "B": lambda moment: _MONTHS[moment.month - 1],
+    "d": lambda moment: f"{moment.day:02}",
+    "e": lambda moment: str(moment.day),
+    "H": lambda moment: f"{moment.hour:02}",
+    "I": lambda moment: f"{(moment.hour + 11) % 12 + 1:02}",
+    "j": lambda moment: f"{moment.timetuple().tm_yday:03}",
+    "m": lambda moment: f"{moment.month:02}",
+    "M": lambda moment: f"{moment.minute:02}",
+    "p": lambda moment: "AM" if moment.hour < 12 else "PM",
+    "S": lambda moment: f"{moment.second:02}",
+    "y": lambda moment: f"{moment.year % 100:02}",
+    "Y": lambda moment: f"{moment.year:04}",
+    "Z": _zone_of,
+}
 
 
 def safe_link(value: Any) -> str:

@@ -32,7 +32,7 @@ from routing.router import Mode, Router
 from routing.snapshot import SnapshotReader
 from telemetry import metrics
 from workers import failpoints
-from workers.base import RoleContext
+from workers.base import RoleContext, collect_rarely
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link, open_vault
 from workers.delivery import Delivery, Tools
 from workers.failpoints import Failpoints, Incarnation
@@ -97,6 +97,7 @@ def wire(context: RoleContext) -> Iterator[Delivery]:
     link = open_redis_link(settings)
     board = open_board(settings, link)
     desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
+    collect_rarely()
     try:
         tools = _assemble(
             context, database, claim.slot, vault, source, exchange, esps, desk, board, Shelf(TemplateCache(link)), log, points

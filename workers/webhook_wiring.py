@@ -1,6 +1,5 @@
 """Where one webhook worker is put together."""
 
-import gc
 import socket
 import sys
 import time
@@ -15,7 +14,7 @@ from intake.kafka import KafkaSource
 from intake.lanes import Subscription
 from mail.account import Account
 from workers import failpoints
-from workers.base import RoleContext
+from workers.base import RoleContext, collect_rarely
 from workers.connections import host_name, open_board, open_database, open_publisher, open_redis_link
 from workers.failpoints import Incarnation
 from workers.feedback.callbacks import Sorter
@@ -47,8 +46,6 @@ ENDS_LIMIT_S = 2.0
 NEW_PARTITIONS_MS = "5000"
 # Asking waits for a transaction to end. At the start it is asked at once, which is when it matters.
 SUSPECTS_FRESH_S = 10.0
-# A batch is some ten thousand objects without cycles, all gone when it is recorded: looking for cycles all the time costs a tenth.
-GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def run(context: RoleContext) -> None:
@@ -78,7 +75,7 @@ def wire(context: RoleContext) -> Iterator[Webhook]:
     desk = EventDesk(open_publisher(settings, context.name), board.keep_dead_letters)
     recorder = Recorder([Patience(database, _nothing, time.sleep, _nothing) for database in databases], partial(_keep, context, source))
     sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     try:
         yield Webhook(_assemble(context, source, hand, recorder, board, desk))
     finally:

@@ -1,12 +1,14 @@
 """Ids: the same as the standard library makes, sortable by time, and spelled for the wire without loss."""
 
+import time
 import uuid
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail.ids import bounds_of_day, from_wire, job_key, new_id, recipient_job_id, time_of, tracking_id, wire_id
+from mail.ids import bounds_of_day, fresh_ids, from_wire, job_key, new_id, recipient_job_id, time_of, tracking_id, wire_id
 
 N = uuid.uuid5(uuid.NAMESPACE_DNS, "email-worker")
 UUIDS = st.uuids().map(str)
@@ -65,6 +67,16 @@ def test_new_ids_are_version_7_and_sort_by_time(one_ms: int, other_ms: int) -> N
 
 def test_new_ids_of_the_same_millisecond_differ() -> None:
     assert len({new_id(1_700_000_000_000) for _ in range(1000)}) == 1000
+
+
+def test_fresh_ids_are_version_7_of_this_moment_and_all_different() -> None:
+    before_s = time.time()
+    ids = list(islice(fresh_ids(), 1000))
+    assert len({id_[15:] for id_ in ids}) == 1000
+    for id_ in ids:
+        parsed = uuid.UUID(id_)
+        assert (parsed.version, parsed.variant, str(parsed)) == (7, uuid.RFC_4122, id_)
+        assert before_s - 1 < time_of(id_) < time.time() + 1
 
 
 def test_an_id_lies_within_the_bounds_of_its_day_and_of_no_other() -> None:

@@ -55,6 +55,7 @@ BOMBS = {
     "tojson": "{{ [1, [2]]|tojson(indent=10**9) }}",
     "date pattern": "{{ '2024-01-01'|date('%1000000000d') }}",
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "nested loops over a list": "{% set l = range(999)|list %}{% for i in l %}{% for j in l %}{% endfor %}{% endfor %}",
     "nested loops with text": "{% for i in range(99999) %}{% for j in range(99999) %}text{% endfor %}{% endfor %}",
     "concatenation in a loop": "{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     "concatenation again and again": "{% set a = 'a' * 99 %}" + "{% set a = a ~ a %}" * DOUBLINGS,
@@ -100,7 +101,15 @@ def test_a_bomb_is_a_render_error_soon_and_small(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nested loops", "macro that calls itself twice", "concatenation in a loop", "long text in a macro", "recursive loop"]
+    "name",
+    [
+        "nested loops",
+        "nested loops over a list",
+        "macro that calls itself twice",
+        "concatenation in a loop",
+        "long text in a macro",
+        "recursive loop",
+    ],
 )
 def test_outside_the_main_thread_the_allowance_alone_stops_a_bomb(name: str) -> None:
     errors: list[RenderError] = []

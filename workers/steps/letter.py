@@ -3,6 +3,7 @@
 A batch is a list of letters. A letter whose fate is known goes no further; the record step writes its fate down.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import msgspec
 from db.tenants import SenderDefaults
 from mail.account import Account
 from mail.errors import InvalidJob
-from mail.ids import job_key, new_id
+from mail.ids import fresh_ids, job_key, new_id
 from mail.job import Cancel, Job, lane_of
 from mail.message import Message
 from mail.outcome import Outcome
@@ -148,13 +149,15 @@ class Misfit(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one poll brought, sorted by what it is. `rendered` are versions of templates that rendered for the first time."""
+    """Everything that one poll brought, sorted by what it is. `rendered` are versions of templates that rendered for the first time,
+    `ids` those of letters to come."""
 
     records: list[Record]
     letters: list[Letter] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     cancels: list[Cancel] = field(default_factory=list)
     rendered: dict[str, str] = field(default_factory=dict)
+    ids: Iterator[str] = field(default_factory=fresh_ids, repr=False)
 
     def going(self) -> list[Letter]:
         """The letters whose fate is still open."""
@@ -168,11 +171,10 @@ class Batch:
     def add(self, record: Record, item: Job | Cancel | InvalidJob) -> None:
         """Sort in one email of a record. The lane of a record is its topic's; the lane of its row is its priority's."""
         if isinstance(item, Job):
-            row_id = record.standing.row_id if record.standing else new_id()
+            row_id = record.standing.row_id if record.standing else next(self.ids)
             lane = record.lane if record.standing else lane_of(item.priority, item.campaign_id)
-            self.letters.append(
-                Letter(record, item, job_key(item.tenant, item.job_id), row_id, new_id(), lane=lane, standing=record.standing)
-            )
+            key = job_key(item.tenant, item.job_id)
+            self.letters.append(Letter(record, item, key, row_id, next(self.ids), lane=lane, standing=record.standing))
         elif isinstance(item, Cancel):
             self.cancels.append(item)
         else:
