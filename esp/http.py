@@ -171,7 +171,7 @@ class Sender(threading.Thread):
         while (call := self._waiting.get()) is not None:
             self.call = call
             self._carry(call)
-            self.call = None
+            self.call = call = None  # a thread that waits must not keep a body of megabytes
 
 
 class _HttpLines:
