@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from queue import SimpleQueue
@@ -225,8 +226,7 @@ class _Session(requests.Session):
 
 class _Adapter(HTTPAdapter):
     def __init__(self, connections: int, authorities: Path | None):
-        # loaded once, not with every connection, which costs tens of milliseconds each
-        self._tls = ssl.create_default_context(cafile=str(authorities or PUBLIC_AUTHORITIES))
+        self._tls = trust(authorities or PUBLIC_AUTHORITIES)
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -305,6 +305,12 @@ class _Pool(HTTPConnectionPool):
 
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
+
+
+@cache
+def trust(authorities: Path) -> ssl.SSLContext:
+    """The TLS of clients that trust these authorities: read once, since that takes tens of milliseconds and a megabyte."""
+    return ssl.create_default_context(cafile=str(authorities))
 
 
 def fetch(url: str, authorities: Path = PUBLIC_AUTHORITIES, limit_s: float = 10.0) -> Reply | NoReply:
