@@ -10,7 +10,7 @@ from mail.ids import bounds_of_day
 
 _BY_ID = ("email_jobs", "email_attempts")
 # Each row is written twice within milliseconds (open, record): room for the second version keeps the update HOT.
-_FILLFACTOR = {"email_jobs": 50, "email_attempts": 60}
+_FILLFACTOR = {"email_jobs": 45, "email_attempts": 40}
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 _SWEEP_MOST = 10_000
 _AHEAD_DAYS = 402  # events of ours are clamped to 400 days after their attempt

@@ -138,6 +138,7 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         while (overdue := self._next_overdue()) is not None:
             overdue.cut_off(f"total deadline of {self._limit_s:g} s passed")
+            del overdue
 
     def close(self) -> None:
         """Cut off whatever is under way and end the thread."""
@@ -151,9 +152,15 @@ class Watchdog(threading.Thread):
     def _next_overdue(self) -> Call | None:
         with self._changed:
             while not self._is_closed:
-                call, deadline_s = next(iter(self._deadlines.items()), (None, 0.0))
-                if call is not None and deadline_s <= time.monotonic():
+                left_s = self._left_s()
+                if left_s is not None and left_s <= 0.0:
+                    call = next(iter(self._deadlines))
                     del self._deadlines[call]
                     return call
-                self._changed.wait(deadline_s - time.monotonic() if call else None)
+                self._changed.wait(left_s)
             return None
+
+    def _left_s(self) -> float | None:
+        """Until the next deadline; None = there is none. A number, since a call that is held while we wait keeps its whole batch."""
+        deadline_s = next(iter(self._deadlines.values()), None)
+        return None if deadline_s is None else deadline_s - time.monotonic()

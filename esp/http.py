@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from queue import SimpleQueue
@@ -172,7 +173,7 @@ class Sender(threading.Thread):
         while (call := self._waiting.get()) is not None:
             self.call = call
             self._carry(call)
-            self.call = None
+            self.call = call = None  # a thread that waits must not keep a body of megabytes
 
 
 class _HttpLines:
@@ -226,8 +227,7 @@ class _Session(requests.Session):
 
 class _Adapter(HTTPAdapter):
     def __init__(self, connections: int, authorities: Path | None):
-        # loaded once, not with every connection, which costs tens of milliseconds each
-        self._tls = ssl.create_default_context(cafile=str(authorities or PUBLIC_AUTHORITIES))
+        self._tls = trust(authorities or PUBLIC_AUTHORITIES)
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -307,6 +307,12 @@ class _Pool(HTTPConnectionPool):
 
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
+
+
+@cache
+def trust(authorities: Path) -> ssl.SSLContext:
+    """The TLS of clients that trust these authorities: read once, since that takes tens of milliseconds and a megabyte."""
+    return ssl.create_default_context(cafile=str(authorities))
 
 
 def fetch(url: str, authorities: Path = PUBLIC_AUTHORITIES, limit_s: float = 10.0) -> Reply | NoReply:

@@ -1,11 +1,15 @@
 """A call's one decision: has a byte left, or never will."""
 
+import gc
 import socket
+import threading
+import time
+import weakref
 from queue import SimpleQueue
 
 import pytest
 
-from esp.call import Answer, Call
+from esp.call import Answer, Call, Watchdog
 from mail.outcome import NoReply, Reply, Request
 
 REQUEST = Request("POST", "http://127.0.0.1/", {}, b"{}")
@@ -72,3 +76,25 @@ def test_a_watched_connection_is_shut_by_the_cut_and_one_that_comes_later_is_ref
         with pytest.raises(ConnectionAbortedError, match="too late"):
             desk.call.watch(far)
     desk.call.land()
+
+
+def test_the_watchdog_keeps_no_call_that_was_released() -> None:
+    desk, watchdog = Desk(), Watchdog(limit_s=60.0)
+    watchdog.start()
+    watchdog.guard(desk.call)
+    wait_until_it_waits(watchdog)
+    watchdog.release(desk.call)
+    call = weakref.ref(desk.call)
+    del desk
+    gc.collect()  # a desk and its call know each other
+    assert call() is None
+    watchdog.close()
+    watchdog.join()
+
+
+def wait_until_it_waits(watchdog: Watchdog) -> None:
+    """Until the thread sleeps towards a deadline."""
+    limit_s = time.monotonic() + 30.0
+    while not watchdog._changed._waiters or watchdog._left_s() is None:  # type: ignore[attr-defined]
+        assert time.monotonic() < limit_s, "it never waited"
+        threading.Event().wait(0.001)

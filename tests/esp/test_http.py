@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -224,6 +225,21 @@ def test_connections_are_kept_and_used_again(exchange: Exchange, serve: Callable
     server = serve(answer(*[OK] * 20), lambda live: live.close())
     for _ in range(20):
         assert isinstance(ask(exchange, server.request())[0], Reply)
+
+
+def test_an_answered_request_is_kept_by_nobody(exchange: Exchange, serve: Callable[..., Server]) -> None:
+    """A waiting thread that still held its last request would hold a body of megabytes."""
+
+    class Permission:
+        def __call__(self, request: Request) -> bool:
+            return True
+
+    permission = Permission()
+    server = serve(answer(OK))
+    assert isinstance(*[reply for _, reply in exchange.send_all([server.request()], permission)], Reply)
+    gone = weakref.ref(permission)
+    del permission
+    wait_for(lambda: gone() is None)
 
 
 def test_requests_travel_side_by_side_and_answers_come_as_they_complete(serve: Callable[..., Server]) -> None:

@@ -7,6 +7,7 @@ consumers see every message at least once. It must never block but in `flush` an
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,15 @@ _DEFAULTS: dict[str, Any] = {
     "message.max.bytes": 4_194_304,
     "log_level": 2,
 }
+
+
+def set_up_client_library() -> None:
+    """Have librdkafka set itself up (its OpenSSL alone: 4 MiB), for a parent whose children will make clients.
+
+    Settings that contradict each other are refused after that and before a client or a thread exists (2.16.1, seen 2026-11).
+    """
+    with suppress(KafkaException):
+        Producer({"enable.idempotence": True, "acks": "0"})
 
 
 class Publication:
