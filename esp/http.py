@@ -11,18 +11,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from http.cookiejar import DefaultCookiePolicy
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+import certifi
+from urllib3 import Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 import telemetry.log
 from esp.call import Answer, Call, Watchdog
@@ -33,7 +33,7 @@ _USER_AGENT = "email-worker"
 _CLOSING_S = 5.0
 _ONE_PIECE_BYTES = 64 * 1024  # a longer body is not copied behind its head
 
-PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
+PUBLIC_AUTHORITIES = Path(certifi.where())
 
 log = telemetry.log.get("esp.http")
 
@@ -141,7 +141,7 @@ class Exchange:
         try:
             call.begin()
             answer: Reply | NoReply = self._lines_for(call.request).ask(call)
-        except (requests.RequestException, HTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:
             answer = NoReply(call.has_left, _words(error))
         except Exception as error:
             log.exception("request failed in an unexpected way", has_left=call.has_left, messages=len(call.request.messages))
@@ -175,66 +175,59 @@ class Sender(threading.Thread):
 
 
 class _HttpLines:
-    """One session of kept connections per origin."""
+    """One pool of kept connections per origin. No cookies, and no proxies or passwords from the environment."""
 
     def __init__(self, connections: int, connect_timeout_s: float, total_timeout_s: float, authorities: Path | None):
         self._connections = connections
         # the watchdog comes first; should it ever be late, no single read waits much longer
-        self._timeouts_s = (connect_timeout_s, total_timeout_s + 1.0)
-        self._authorities = authorities
-        self._sessions: dict[str, _Session] = {}
+        self._timeouts = Timeout(connect=connect_timeout_s, read=total_timeout_s + 1.0)
+        self._authorities = authorities or PUBLIC_AUTHORITIES
+        self._pools: dict[str, HTTPConnectionPool] = {}
         self._lock = threading.Lock()
 
     def ask(self, call: Call) -> Reply:
-        """Raises whatever requests, urllib3 or the socket raise."""
-        request = call.request
-        prepared = requests.PreparedRequest()
-        prepared.prepare(request.method, request.url, {"User-Agent": _USER_AGENT, **request.headers}, data=request.body or None)
-        session = self._session(_origin(request.url))
-        with session.send(prepared, stream=True, timeout=self._timeouts_s, allow_redirects=False) as response:
-            body = response.raw.read(MAX_REPLY_BYTES, decode_content=True)
-            return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+        """Raises whatever urllib3 or the socket raise."""
+        request, origin = call.request, _origin(call.request.url)
+        response = self._pool(origin).urlopen(
+            request.method,
+            request.url[len(origin) :] or "/",
+            request.body or None,
+            {"User-Agent": _USER_AGENT, **request.headers},
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeouts,
+            preload_content=False,
+        )
+        try:
+            body = response.read(MAX_REPLY_BYTES, decode_content=True)
+        finally:
+            response.close()  # what was read to its end has been given back before
+        return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
 
     def close(self) -> None:
         with self._lock:
-            for session in self._sessions.values():
-                session.close()
+            for pool in self._pools.values():
+                pool.close()
 
-    def _session(self, origin: str) -> "_Session":
-        with self._lock:
-            if origin not in self._sessions:
-                self._sessions[origin] = _Session(self._connections, self._authorities)
-            return self._sessions[origin]
-
-
-class _Session(requests.Session):
-    """Keeps connections and nothing else: no cookies, no redirects, no proxies or passwords from the environment."""
-
-    def __init__(self, connections: int, authorities: Path | None):
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(connections, authorities)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        # Even with allow_redirects=False requests 2.34 reads the whole body of a redirect to prepare the next request.
-        return None
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, connections: int, authorities: Path | None):
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
         # loaded once, not with every connection, which costs tens of milliseconds each
-        self._tls = ssl.create_default_context(cafile=str(authorities or PUBLIC_AUTHORITIES))
-        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        return ssl.create_default_context(cafile=str(self._authorities))
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    def _pool(self, origin: str) -> HTTPConnectionPool:
+        with self._lock:
+            if origin not in self._pools:
+                self._pools[origin] = self._open_pool(origin)
+            return self._pools[origin]
 
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED"
+    def _open_pool(self, origin: str) -> HTTPConnectionPool:
+        address = parse_url(origin)
+        if not address.host:
+            raise ConnectionError("no host in the URL")
+        if address.scheme == "http":
+            return _Pool(address.host, address.port, maxsize=self._connections)
+        return _TlsPool(address.host, address.port, maxsize=self._connections, ssl_context=self._tls, cert_reqs="CERT_REQUIRED")
 
 
 class _Connection(HTTPConnection):
