@@ -1,7 +1,8 @@
 """The product's own supervisor and roles, but for delivery workers that keep a stopwatch: `python -m bench.measured --workers 2`.
 
 The loop, its parts and their wiring are the product's; only its verbs are called through a clock. While `<STATE_DIR>/hold` is
-there, workers take no records but stay in their group; whenever they run dry, they write what they have measured since.
+there, workers take no records but stay in their group, and where it says FETCHING, their Kafka clients fetch what comes meanwhile;
+whenever they run dry, they write what they have measured since.
 """
 
 import json
@@ -20,7 +21,7 @@ from workers.delivery import Delivery
 from workers.roles import ROLES, Role
 from workers.steps.letter import Letter
 
-HOLD_NAME = "hold"
+HOLD_NAME, FETCHING = "hold", "fetching"
 
 
 class Stopwatch:
@@ -116,11 +117,13 @@ def _attach(watch: Stopwatch, delivery: Delivery) -> None:
 
 
 def _hold(context: RoleContext, delivery: Delivery, folder: Path) -> None:
-    held = folder / f"held-{context.slot}"
+    hold, held = folder / HOLD_NAME, folder / f"held-{context.slot}"
+    is_fetching = hold.read_text() == FETCHING
     held.touch()
-    while (folder / HOLD_NAME).exists() and not context.is_draining():
+    while hold.exists() and not context.is_draining():
         context.beat("held by a benchmark", 10.0)
-        delivery._tools.source.keep_alive()
+        if not is_fetching:
+            delivery._tools.source.keep_alive()
         context.wait(0.01)
     held.unlink()
 

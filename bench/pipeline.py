@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 
 from bench import floor, processes, sample, table
 from bench.floor import Floor
+from bench.measured import HOLD_NAME
 from db import templates
 from sandbox.children import PROJECT, wait_until
 from sandbox.kafka_jars import missing_programs
@@ -140,9 +141,11 @@ def _warm_up(product: Product, arguments: argparse.Namespace) -> None:
     wait_until(lambda: product.counts().get("sent", 0) >= count, RUN_LIMIT_S, "the warm-up to be sent")
 
 
-def hold(product: Product, workers: int) -> None:
-    """Have the workers take nothing until the file is removed."""
-    (product.state_dir / "hold").touch()
+def hold(product: Product, workers: int, says: str = "") -> None:
+    """Have the workers take nothing until the file is removed; see bench/measured.py for what it may say."""
+    draft = product.state_dir / "hold.new"
+    draft.write_text(says)
+    draft.rename(product.state_dir / HOLD_NAME)
     held = [product.state_dir / f"held-{slot}" for slot in range(workers)]
     wait_until(lambda: all(path.exists() for path in held), 10.0, "the workers to hold")
     for path in product.state_dir.glob("measured-*.json"):
@@ -161,7 +164,7 @@ def produce(world: World, jobs: Iterator[tuple[bytes, bytes]]) -> None:
 
 def _let_go(product: Product, arguments: argparse.Namespace) -> tuple[Costs, float, list[dict[str, Any]]]:
     before = _costs(product)
-    (product.state_dir / "hold").unlink()
+    (product.state_dir / HOLD_NAME).unlink()
     wait_until(lambda: sum(r["emails"] for r in _reports(product)) >= arguments.emails, RUN_LIMIT_S, "all emails to have a fate")
     after, reports = _costs(product), _reports(product)
     elapsed_s = max(report["ended_at_s"] for report in reports) - min(report["began_at_s"] for report in reports)
