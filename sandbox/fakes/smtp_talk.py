@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import struct
+import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -236,7 +237,7 @@ class Talk:
             return await self._reader.readexactly(overrun.consumed)
 
     async def _end(self, envelope: Envelope, content: bytes | None) -> None:
-        deed = envelope.deed
+        deed, came_s = envelope.deed, time.monotonic()
         if content is None:
             answer = self._fake.refuse(552)
         elif deed.kind in _BEFORE:
@@ -245,7 +246,7 @@ class Talk:
             headers = {"mail-from": envelope.sender, "rcpt-to": "\n".join(envelope.recipients), "body": envelope.body}
             headers["smtputf8"] = "yes" if envelope.is_utf8 else "no"
             answer = self._house.take(Call("DATA", "", headers, content, self._house.misbehaviour.traits))
-        if delay_s := self._house.misbehaviour.delay_s():
+        if delay_s := self._house.misbehaviour.delay_s(time.monotonic() - came_s):
             await asyncio.sleep(delay_s)
         await self._deliver(deed, answer)
 
