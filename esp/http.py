@@ -17,8 +17,10 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import certifi
-from urllib3 import Timeout
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -33,7 +35,7 @@ _USER_AGENT = "email-worker"
 _CLOSING_S = 5.0
 _ONE_PIECE_BYTES = 64 * 1024  # a longer body is not copied behind its head
 
-PUBLIC_AUTHORITIES = Path(certifi.where())
+PUBLIC_AUTHORITIES = Path(DEFAULT_CA_BUNDLE_PATH)
 
 log = telemetry.log.get("esp.http")
 
@@ -141,7 +143,7 @@ class Exchange:
         try:
             call.begin()
             answer: Reply | NoReply = self._lines_for(call.request).ask(call)
-        except (HTTPError, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             answer = NoReply(call.has_left, _words(error))
         except Exception as error:
             log.exception("request failed in an unexpected way", has_left=call.has_left, messages=len(call.request.messages))
@@ -175,51 +177,38 @@ class Sender(threading.Thread):
 
 
 class _HttpLines:
-    """One pool of kept connections per origin. No cookies, and no proxies or passwords from the environment."""
+    """One adapter, with its kept connections, per origin."""
 
     def __init__(self, connections: int, connect_timeout_s: float, total_timeout_s: float, authorities: Path | None):
         self._connections = connections
         # the watchdog comes first; should it ever be late, no single read waits much longer
-        self._timeouts = Timeout(connect=connect_timeout_s, read=total_timeout_s + 1.0)
+        self._timeouts_s = (connect_timeout_s, total_timeout_s + 1.0)
         self._authorities = authorities or PUBLIC_AUTHORITIES
-        self._pools: dict[str, HTTPConnectionPool] = {}
+        self._adapters: dict[str, _Adapter] = {}
         self._lock = threading.Lock()
 
     def ask(self, call: Call) -> Reply:
-        """Raises whatever urllib3 or the socket raise."""
-        request, origin = call.request, _origin(call.request.url)
-        response = self._pool(origin).urlopen(
-            request.method,
-            request.url[len(origin) :] or "/",
-            request.body or None,
-            {"User-Agent": _USER_AGENT, **request.headers},
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=self._timeouts,
-            preload_content=False,
-        )
-        try:
-            body = response.read(MAX_REPLY_BYTES, decode_content=True)
-        finally:
-            response.close()  # what was read to its end has been given back before
-        return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
+        """Raises whatever requests, urllib3 or the socket raise."""
+        adapter = self._adapter(_origin(call.request.url))
+        with adapter.send(_prepared(call.request), stream=True, timeout=self._timeouts_s) as response:
+            body = response.raw.read(MAX_REPLY_BYTES, decode_content=True)
+            return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
     def close(self) -> None:
         with self._lock:
-            for pool in self._pools.values():
-                pool.close()
+            for adapter in self._adapters.values():
+                adapter.close()
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         # loaded once, not with every connection, which costs tens of milliseconds each
         return ssl.create_default_context(cafile=str(self._authorities))
 
-    def _pool(self, origin: str) -> HTTPConnectionPool:
+    def _adapter(self, origin: str) -> "_Adapter":
         with self._lock:
-            if origin not in self._pools:
-                self._pools[origin] = self._open_pool(origin)
-            return self._pools[origin]
+            if origin not in self._adapters:
+                self._adapters[origin] = _Adapter(self._open_pool(origin))
+            return self._adapters[origin]
 
     def _open_pool(self, origin: str) -> HTTPConnectionPool:
         address = parse_url(origin)
@@ -228,6 +217,38 @@ class _HttpLines:
         if address.scheme == "http":
             return _Pool(address.host, address.port, maxsize=self._connections)
         return _TlsPool(address.host, address.port, maxsize=self._connections, ssl_context=self._tls, cert_reqs="CERT_REQUIRED")
+
+
+class _Adapter(HTTPAdapter):
+    """What requests does for one origin, without a session above it: no cookies, no redirects, no retries, and no proxies or
+    passwords from the environment."""
+
+    def __init__(self, pool: HTTPConnectionPool):
+        super().__init__(max_retries=0)
+        self._pool = pool
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def cert_verify(self, *args: Any, **options: Any) -> None:
+        """The pool has its context already."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """As it is: adapters prepare their requests themselves, down to the last byte."""
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, request.body or None
+    length = {"Content-Length": str(len(request.body))} if request.body else {}
+    prepared.headers = CaseInsensitiveDict({"User-Agent": _USER_AGENT, **request.headers, **length})
+    return prepared
 
 
 class _Connection(HTTPConnection):

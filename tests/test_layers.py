@@ -29,7 +29,7 @@ HOMES = {
     "confluent_kafka": {"intake/kafka.py", "workers/news/publisher.py", "operations/kafka_topics.py"},
     "psycopg2": {"db/connection.py"},
     "redis": {"intake/redis_list.py", "workers/news/redis_link.py", "operations/redis_copies.py"},
-    "certifi": {"esp/http.py"},
+    "requests": {"esp/http.py"},
     "urllib3": {"esp/http.py"},
     "jinja2": {"render"},
     "markupsafe": {"render"},
