@@ -189,10 +189,16 @@ class _HttpLines:
 
     def ask(self, call: Call) -> Reply:
         """Raises whatever requests, urllib3 or the socket raise."""
-        adapter = self._adapter(_origin(call.request.url))
-        with adapter.send(_prepared(call.request), stream=True, timeout=self._timeouts_s) as response:
+        with self._answer_to(call.request) as response:
             body = response.raw.read(MAX_REPLY_BYTES, decode_content=True)
             return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+    def _answer_to(self, request: Request) -> requests.Response:
+        """The head of the reply; its body is still to be read."""
+        try:
+            return self._adapter(_origin(request.url)).send(_prepared(request), stream=True, timeout=self._timeouts_s)
+        except ValueError:  # its words hold the header's value, which may be a key
+            raise ConnectionError("the URL or a header is none that can be sent") from None
 
     def close(self) -> None:
         with self._lock:

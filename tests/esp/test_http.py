@@ -594,6 +594,17 @@ def test_an_unusable_url_or_header_is_no_exception(exchange: Exchange) -> None:
     assert all(nothing_left(a) for a in ask(exchange, *unusable))
 
 
+@pytest.mark.parametrize("key", ["canary\n", "canary\u20ac"])
+def test_a_key_that_cannot_be_sent_sends_nothing_and_is_told_to_nobody(exchange: Exchange, serve: Callable[..., Server], key: str) -> None:
+    server = serve(answer(OK))
+    asked: list[Request] = []
+    request = Request("POST", server.origin, {"Authorization": key}, b"{}")
+    ((_, answered),) = exchange.send_all([request], lambda r: bool(asked.append(r)) or True)
+    assert nothing_left(answered)
+    assert "canary" not in str(answered)
+    assert asked == []
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """A certificate file for 127.0.0.1 that signs itself, and a server's context with it."""
