@@ -1,7 +1,8 @@
 """The product's own supervisor and roles, but for delivery workers that keep a stopwatch: `python -m bench.measured --workers 2`.
 
-The loop, its parts and their wiring are the product's; only its verbs are called through a clock. While `<STATE_DIR>/hold` is
-there, workers take no records but stay in their group; whenever they run dry, they write what they have measured since.
+The loop, its parts and their wiring are the product's; only its verbs are called through a clock. While `<STATE_DIR>/hold-<slot>`
+is there, that worker takes no records but stays in its group, and where it says FETCHING, its Kafka client fetches what comes
+meanwhile; whenever a worker runs dry, it writes what it has measured since.
 """
 
 import json
@@ -20,7 +21,7 @@ from workers.delivery import Delivery
 from workers.roles import ROLES, Role
 from workers.steps.letter import Letter
 
-HOLD_NAME = "hold"
+FETCHING = "fetching"
 
 
 class Stopwatch:
@@ -81,7 +82,7 @@ def run(context: RoleContext) -> None:
     with delivery_wiring.wire(context) as delivery:
         _attach(watch, delivery)
         while not context.is_draining():
-            if (folder / HOLD_NAME).exists():
+            if hold_file(folder, context.slot).exists():
                 _hold(context, delivery, folder)
                 watch.reset()
             if delivery.turn() == 0 and watch.emails:
@@ -115,12 +116,19 @@ def _attach(watch: Stopwatch, delivery: Delivery) -> None:
     watched_source.commit = watch.timed("commit", source.commit)
 
 
+def hold_file(folder: Path, slot: int) -> Path:
+    """What holds this worker."""
+    return folder / f"hold-{slot}"
+
+
 def _hold(context: RoleContext, delivery: Delivery, folder: Path) -> None:
-    held = folder / f"held-{context.slot}"
+    hold, held = hold_file(folder, context.slot), folder / f"held-{context.slot}"
+    is_fetching = hold.read_text() == FETCHING
     held.touch()
-    while (folder / HOLD_NAME).exists() and not context.is_draining():
+    while hold.exists() and not context.is_draining():
         context.beat("held by a benchmark", 10.0)
-        delivery._tools.source.keep_alive()
+        if not is_fetching:
+            delivery._tools.source.keep_alive()
         context.wait(0.01)
     held.unlink()
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 
 from bench import floor, processes, sample, table
 from bench.floor import Floor
+from bench.measured import hold_file
 from db import templates
 from sandbox.children import PROJECT, wait_until
 from sandbox.kafka_jars import missing_programs
@@ -140,13 +141,22 @@ def _warm_up(product: Product, arguments: argparse.Namespace) -> None:
     wait_until(lambda: product.counts().get("sent", 0) >= count, RUN_LIMIT_S, "the warm-up to be sent")
 
 
-def hold(product: Product, workers: int) -> None:
-    """Have the workers take nothing until the file is removed."""
-    (product.state_dir / "hold").touch()
+def hold(product: Product, workers: int, says: str = "") -> None:
+    """Have the workers take nothing until they are released; see bench/measured.py for what may be said to them."""
+    for slot in range(workers):
+        draft = product.state_dir / "hold.new"
+        draft.write_text(says)
+        draft.rename(hold_file(product.state_dir, slot))
     held = [product.state_dir / f"held-{slot}" for slot in range(workers)]
     wait_until(lambda: all(path.exists() for path in held), 10.0, "the workers to hold")
     for path in product.state_dir.glob("measured-*.json"):
         path.unlink()
+
+
+def release(product: Product, slots: Iterable[int]) -> None:
+    """Let these workers begin."""
+    for slot in slots:
+        hold_file(product.state_dir, slot).unlink()
 
 
 def produce(world: World, jobs: Iterator[tuple[bytes, bytes]]) -> None:
@@ -161,11 +171,17 @@ def produce(world: World, jobs: Iterator[tuple[bytes, bytes]]) -> None:
 
 def _let_go(product: Product, arguments: argparse.Namespace) -> tuple[Costs, float, list[dict[str, Any]]]:
     before = _costs(product)
-    (product.state_dir / "hold").unlink()
-    wait_until(lambda: sum(r["emails"] for r in _reports(product)) >= arguments.emails, RUN_LIMIT_S, "all emails to have a fate")
-    after, reports = _costs(product), _reports(product)
+    release(product, range(arguments.workers))
+    reports = await_reports(product, arguments.emails)
+    after = _costs(product)
     elapsed_s = max(report["ended_at_s"] for report in reports) - min(report["began_at_s"] for report in reports)
     return Costs(*[now - then for now, then in zip(after, before, strict=True)]), elapsed_s, reports
+
+
+def await_reports(product: Product, emails: int) -> list[dict[str, Any]]:
+    """What the workers have measured, once so many emails have a fate."""
+    wait_until(lambda: sum(report["emails"] for report in _reports(product)) >= emails, RUN_LIMIT_S, "all emails to have a fate")
+    return _reports(product)
 
 
 def _reports(product: Product) -> list[dict[str, Any]]:

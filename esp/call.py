@@ -1,4 +1,4 @@
-"""A call: one request on its way to an ESP, and the watchdog that ends it when its time is up.
+"""A call: one request on its way to an ESP, the thread that carries it, and the watchdog that ends it when its time is up.
 
 Whether a byte may have left is decided here and nowhere else, under one lock, so that the deadline and the sending thread can
 never disagree about it. This module must never send a byte or hold its lock while it waits for the network.
@@ -110,6 +110,30 @@ class Call:
                 self._handle.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # the other side was faster
+
+
+class Sender(threading.Thread):
+    """Carries one call at a time, and lets the connection below it know which."""
+
+    def __init__(self, waiting: "SimpleQueue[Call | None]", carry: Callable[[Call], None], name: str):
+        super().__init__(name=name, daemon=True)
+        self.call: Call | None = None
+        self._waiting = waiting
+        self._carry = carry
+
+    def run(self) -> None:
+        while (call := self._waiting.get()) is not None:
+            self.call = call
+            self._carry(call)
+            self.call = call = None  # a thread that waits must not keep a body of megabytes
+
+
+def current_call() -> Call:
+    """What the sending thread carries that asks. Raises RuntimeError in any other thread."""
+    sender = threading.current_thread()
+    if not isinstance(sender, Sender) or sender.call is None:
+        raise RuntimeError("a connection is used outside a sending thread")
+    return sender.call
 
 
 class Watchdog(threading.Thread):

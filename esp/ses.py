@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from esp import base, events, ses_content, ses_events
+from esp.exchange import fetch
 from esp.health import GOOD, STRANGER, Health, of_failure
-from esp.http import PUBLIC_AUTHORITIES, fetch
+from esp.http import PUBLIC_AUTHORITIES
 from esp.sigv4 import Signer
 from esp.sns import Certificates, Fetch, verify_envelope
 from mail.account import Account

@@ -163,9 +163,8 @@ class SharedBreakers:
             fcntl.lockf(self._lock_fd, fcntl.LOCK_UN, 1, places[0])
 
     def _choose(self, key: int, places: list[int]) -> int:
-        cells = {place: self._load(place) for place in places}
-        own = [place for place, (found, _, _) in cells.items() if found == key]
-        return own[0] if own else min(places, key=lambda place: cells[place][2])
+        own = next((place for place in places if self._load(place)[0] == key), None)
+        return min(places, key=lambda place: self._load(place)[2]) if own is None else own
 
     def _load(self, place: int) -> tuple[int, Breaker, float]:
         """(account key, breaker, last use); a torn or empty cell reads as key 0."""

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from sandbox import fakes
+from sandbox import fakes, punctual_loop
 from sandbox.fakes.contract import FakeEsp
 from sandbox.fakes.ledger import Ledger
 from sandbox.fakes.listener import HttpListener, site_url
@@ -106,7 +106,8 @@ def main() -> int:
     # each batch is thousands of short-lived dicts without a cycle among them: looking for cycles that often is wasted
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    asyncio.run(serve(server))
+    with asyncio.Runner(loop_factory=punctual_loop.new_loop) as runner:
+        runner.run(serve(server))
     return 0
 
 

@@ -14,8 +14,7 @@ from db.payloads import Vault
 from db.slots import Claim
 from esp import base as esp_base
 from esp.base import Esp
-from esp.exchange import open_exchange
-from esp.http import Exchange
+from esp.exchange import Exchange, open_exchange
 from intake.combined import CombinedSource
 from intake.due import DueSource
 from intake.kafka import KafkaSource

@@ -69,8 +69,9 @@ class HttpListener:
         body = await self._read(request)
         if body is None:
             return _response(self._fake.refuse(413))
+        came_s = time.monotonic()
         answer = self._refusal(deed) or self._accept(request, body, deed)
-        delay_s = self._misbehaviour.delay_s()
+        delay_s = self._misbehaviour.delay_s(time.monotonic() - came_s)
         if delay_s:
             await asyncio.sleep(delay_s)
         deliver = self._deliveries.get(deed.kind)

@@ -74,6 +74,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that can be set for one fake. Chances add up to 1 at most; times in the units their names end with.
 
+    `latency_ms` and `jitter_ms`: from the whole request to the first byte of its reply, with what the fake itself needs.
     `requests_per_s` is the account's rate (0 = any): what comes beyond it in a second is throttled. `connections` at once,
     `mails_per_connection` and `idle_s` are limits of a relay (0 = none), which has SparkPost's unless told otherwise.
     """
@@ -202,10 +203,10 @@ class Misbehaviour:
             self._spoiler(step.do, spoil_seed),
         )
 
-    def delay_s(self) -> float:
-        """How long to sit on the next reply."""
+    def delay_s(self, spent_s: float = 0.0) -> float:
+        """How long to sit on the next reply, when so long has been spent on it since its request was whole."""
         jitter = self._jitter.uniform(0, self.behaviour.jitter_ms) if self.behaviour.jitter_ms else 0.0
-        return (self.behaviour.latency_ms + jitter) / 1000
+        return max(0.0, (self.behaviour.latency_ms + jitter) / 1000 - spent_s)
 
     def shown(self) -> dict[str, Any]:
         """The behaviour as JSON, with `script_left` and `done` (requests by kind)."""

@@ -19,7 +19,6 @@ _LONGEST_LINE = 998
 _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+", re.ASCII)
 _UTF8_ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 _HEADER = re.compile(rb"[!-9;-~]+[ \t]*:")
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _ONCE = (b"from", b"date", b"to", b"cc", b"subject", b"message-id", b"mime-version", b"reply-to")
 _DUE = (b"from", b"date")
 _TEXTS = {
@@ -122,7 +121,7 @@ def _address_problem(address: str, is_utf8: bool) -> Answer | None:
 def _content_problem(call: Call) -> bytes | None:
     """What a strict relay finds wrong with a content; None where it is sound."""
     content = call.body
-    if _BARE.search(content):
+    if not content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r"):
         return b"bare <LF> or <CR> received"
     if max(map(len, content.split(b"\r\n"))) > _LONGEST_LINE:
         return b"line longer than 998 bytes"
@@ -171,4 +170,5 @@ def _attachment(part: EmailMessage) -> Attachment:
 
 def _decoded(value: object) -> str:
     """A header's words; unfolded, encoded words read."""
-    return re.sub(r"\r?\n", "", str(make_header(decode_header(str(value))))) if value else ""
+    text = str(value) if value else ""
+    return re.sub(r"\r?\n", "", str(make_header(decode_header(text))) if "=?" in text else text)

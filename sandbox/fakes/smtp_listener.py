@@ -68,9 +68,9 @@ class SmtpListener:
         assert task is not None
         self._talks.add(task)
         self.connections += 1
+        talk = Talk(self._house, reader, writer)
         try:
             most = self._house.misbehaviour.behaviour.connections
-            talk = Talk(self._house, reader, writer)
             await (talk.turn_away() if most and len(self._talks) > most else talk.run())
         except (HungUp, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it hung up, or its line has no end
@@ -78,4 +78,5 @@ class SmtpListener:
             pass  # the listener stops
         finally:
             self._talks.discard(task)
+            talk.flush()
             writer.close()

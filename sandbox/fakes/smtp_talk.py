@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import struct
+import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from sandbox.fakes.smtp import Fake
 MOST_LINE_BYTES = 1024 * 1024
 _MOST_COMMAND_BYTES = 512 + 12_288  # RFC 5321, 4.5.3.1.4, and an AUTH with its response (RFC 4954, 4)
 _PATH = re.compile(r"(FROM|TO):<([^<>]*)>((?: [^ ]+)*)", re.IGNORECASE)
+_MOST_UNSAID_BYTES = 64 * 1024
 _BEFORE = {"throttle", "error_before", "hang_before", "reset_before", "answer", "redirect"}
 
 
@@ -58,6 +60,7 @@ class Talk:
         self._fake = house.fake
         self._reader = reader
         self._writer = writer
+        self._unsaid = bytearray()
         self._is_secure = writer.get_extra_info("ssl_object") is not None
         self._is_known = False
         self._is_logged_in = False
@@ -93,6 +96,12 @@ class Talk:
             else:
                 await command(rest)
 
+    def flush(self) -> None:
+        """Let out what has been said, if the other side is still there."""
+        if self._unsaid and not self._writer.is_closing():
+            self._writer.write(bytes(self._unsaid))
+        self._unsaid.clear()
+
     async def _ehlo(self, rest: str) -> None:
         if not rest.strip():
             await self._say(Answer(501, b"Syntax: EHLO hostname"))
@@ -115,6 +124,7 @@ class Talk:
             await self._say(Answer(502, b"5.5.1 Error: command not implemented"))
             return
         await self._say(Answer(220, b"2.0.0 Ready to start TLS"))
+        self.flush()
         await self._writer.start_tls(self._house.tls)
         self._is_secure, self._is_known = True, False
 
@@ -227,7 +237,7 @@ class Talk:
             return await self._reader.readexactly(overrun.consumed)
 
     async def _end(self, envelope: Envelope, content: bytes | None) -> None:
-        deed = envelope.deed
+        deed, came_s = envelope.deed, time.monotonic()
         if content is None:
             answer = self._fake.refuse(552)
         elif deed.kind in _BEFORE:
@@ -236,7 +246,7 @@ class Talk:
             headers = {"mail-from": envelope.sender, "rcpt-to": "\n".join(envelope.recipients), "body": envelope.body}
             headers["smtputf8"] = "yes" if envelope.is_utf8 else "no"
             answer = self._house.take(Call("DATA", "", headers, content, self._house.misbehaviour.traits))
-        if delay_s := self._house.misbehaviour.delay_s():
+        if delay_s := self._house.misbehaviour.delay_s(time.monotonic() - came_s):
             await asyncio.sleep(delay_s)
         await self._deliver(deed, answer)
 
@@ -311,9 +321,14 @@ class Talk:
         await self._write(b"%d %b\r\n" % (answer.status, answer.body))
 
     async def _write(self, data: bytes) -> None:
+        """Replies to commands that came together leave together (RFC 2920, 3.2): as soon as nothing more is at hand to be answered."""
         if self._writer.is_closing():
             raise HungUp
-        self._writer.write(data)
+        if not self._unsaid:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsaid += data
+        if len(self._unsaid) > _MOST_UNSAID_BYTES:
+            self.flush()
         await self._writer.drain()
 
 

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from urllib3.connection import HTTPConnection
 
-from esp.http import MAX_REPLY_BYTES, Exchange
+from esp.exchange import Exchange
+from esp.http import MAX_REPLY_BYTES
 from mail.outcome import NoReply, Reply, Request
 
 Script = Callable[[socket.socket], None]
@@ -632,6 +633,17 @@ def test_an_unusable_url_or_header_is_no_exception(exchange: Exchange) -> None:
         Request("POST", "http://127.0.0.1:1/", {"A": "b\nc"}, b""),
     ]
     assert all(nothing_left(a) for a in ask(exchange, *unusable))
+
+
+@pytest.mark.parametrize("key", ["canary\n", "canary\u20ac"])
+def test_a_key_that_cannot_be_sent_sends_nothing_and_is_told_to_nobody(exchange: Exchange, serve: Callable[..., Server], key: str) -> None:
+    server = serve(answer(OK))
+    asked: list[Request] = []
+    request = Request("POST", server.origin, {"Authorization": key}, b"{}")
+    ((_, answered),) = exchange.send_all([request], lambda r: bool(asked.append(r)) or True)
+    assert nothing_left(answered)
+    assert "canary" not in str(answered)
+    assert asked == []
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from esp import base
-from esp.exchange import open_exchange
-from esp.http import Exchange
+from esp.exchange import Exchange, open_exchange
 from esp.sparkpost import Esp
 from mail.account import Account
 from mail.ids import wire_id

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from config.settings import load_settings
 from esp import base
-from esp.exchange import open_exchange
-from esp.http import fetch
+from esp.exchange import fetch, open_exchange
 from esp.ses import LIMITS, Esp
 from mail.account import Account
 from mail.event import EventType

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esp.exchange import open_exchange
-from esp.http import Exchange
+from esp.exchange import Exchange, open_exchange
 from esp.smtp import Esp
 from mail.account import Account
 from mail.message import Address, Message

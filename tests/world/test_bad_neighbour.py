@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from esp import base
-from esp.http import Answer
+from esp.call import Answer
 from esp.sparkpost import Esp
 from mail.ids import from_wire
 from mail.outcome import Reply, Request

@@ -17,8 +17,8 @@ import msgspec
 
 from config.settings import load_settings
 from esp import base
+from esp.call import Answer
 from esp.exchange import open_exchange
-from esp.http import Answer
 from mail.outcome import Request
 from routing.breaker import SharedBreakers
 from sandbox.children import Child, spawn_module, wait_until

@@ -17,7 +17,7 @@ from db import doubt, outbox, payloads, replay, watermarks
 from db.connection import Cursor, Database
 from db.doubt import Doubted, Owner
 from esp.base import Esp, Finder, Listener, Search, Sought
-from esp.http import Exchange
+from esp.exchange import Exchange
 from mail.account import Account
 from mail.published import Published
 from workers.failpoints import Failpoints

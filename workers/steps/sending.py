@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import telemetry.log
 from esp.base import Esp
-from esp.http import Exchange
+from esp.exchange import Exchange
 from mail.account import Account
 from mail.message import Message
 from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict

@@ -106,6 +106,12 @@ def test_jitter_stays_within_its_bounds() -> None:
     assert 0.1 <= min(delays) < max(delays) <= 0.15
 
 
+def test_what_a_fake_itself_needs_is_part_of_its_latency() -> None:
+    misbehaviour = told(latency_ms=100)
+    assert misbehaviour.delay_s(spent_s=0.03) == pytest.approx(0.07)
+    assert misbehaviour.delay_s(spent_s=0.2) == 0
+
+
 def test_a_partial_failure_spoils_the_first_item_and_a_share_of_the_others() -> None:
     deed = told(script=["partial"], partial_share=0.2).next_deed(NOW)
     spoiled = [item for item in range(500) if deed.is_spoiled(item)]

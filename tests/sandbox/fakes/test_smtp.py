@@ -108,6 +108,21 @@ def test_commands_have_an_order(tmp_path: Path) -> None:
     talk_through(tmp_path, scenario)
 
 
+def test_commands_that_came_together_are_answered_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[bytes] = []
+    plain = asyncio.StreamWriter.write
+    monkeypatch.setattr(asyncio.StreamWriter, "write", lambda self, data: (pieces.append(bytes(data)), plain(self, data))[1])
+
+    async def scenario(served: Served, talk: Talk) -> None:
+        await talk.begin()
+        assert await talk.say("MAIL FROM:<me@brand.test>\r\nRCPT TO:<ann@a.test>\r\nDATA") == 250
+        assert [(await talk.hear())[0] for _ in range(2)] == [250, 354]
+        assert (await talk.ask(CONTENT + b"."))[0] == 250
+
+    talk_through(tmp_path, scenario)
+    assert b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data with <CR><LF>.<CR><LF>\r\n" in pieces
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from db import ledger as ledger_rows
-from esp.http import Exchange
+from esp.exchange import Exchange
 from mail.outcome import NoReply, Reply, Request
 from tests.workers.doubt_world import MINUTE, SECOND, DoubtWorld, Reporting, Searchable, Silent
 from tests.workers.ledger_world import job_bytes
