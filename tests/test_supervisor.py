@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.waiting import is_alive, wait_until
+from tests.waiting import is_alive, wait_until
 
 ROOT = Path(__file__).parents[1]
 DRAIN_S = 5.0

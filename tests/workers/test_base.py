@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.waiting import is_alive, wait_until
 from tests.workers import toys
-from tests.workers.waiting import is_alive, wait_until
 from workers.base import EXIT_CRASH, EXIT_DONE, EXIT_FENCED, EXIT_ORPHANED, RoleContext, die_with, enter_role
 from workers.supervising.shared import Shared
 from workers.supervising.signals import SERVED, Flags
@@ -81,13 +81,13 @@ def test_nothing_of_the_parent_runs_when_a_child_ends(nursery, tmp_path):
 
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGTERM, "drained"), (signal.SIGINT, "drained"), (signal.SIGQUIT, "stopped now")])
 def test_signals_only_set_flags_and_wake_a_waiting_role(nursery, number, said):
-    pid = nursery.fork("steady")
-    wait_until(lambda: "started" in nursery.notes("steady"))
+    pid = nursery.fork("dozer")
+    wait_until(lambda: "started" in nursery.notes("dozer"))
     os.kill(pid, number)
     began_s = time.monotonic()
     assert nursery.exit_code(pid) == EXIT_DONE
-    assert time.monotonic() - began_s < 0.9  # the toy waits a second at a time
-    assert said in nursery.notes("steady")
+    assert time.monotonic() - began_s < 30, "it was not woken"
+    assert said in nursery.notes("dozer")
 
 
 def test_the_supervisors_own_signals_do_not_touch_a_role(nursery):

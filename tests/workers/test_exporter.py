@@ -19,6 +19,7 @@ import pytest
 from config.settings import load_settings
 from telemetry import metric_files, metrics
 from telemetry.scrape import GaugeSample
+from tests.waiting import wait_until
 from workers import exporter as role
 from workers.exporter import CachedGauges, Exporter, check_supervisor, check_workers, worker_gauges
 from workers.supervising.heartbeat import SIZE_BYTES, Beat, Heartbeats
@@ -50,13 +51,6 @@ def get(exporter: Exporter, path: str, method: str = "GET") -> tuple[int, str, s
         return reply.status, reply.headers["Content-Type"], reply.read().decode()
     finally:
         connection.close()
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 10.0) -> None:
-    until = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < until, "it did not come true in time"
-        threading.Event().wait(0.01)
 
 
 def failing() -> list[GaugeSample]:

@@ -8,9 +8,9 @@ import pytest
 from db import due, housekeeping, partitions
 from db.payloads import Vault
 from mail.outcome import NoReply
+from tests.waiting import wait_until
 from tests.workers.ledger_world import job_bytes
 from tests.workers.loop_world import Loop
-from tests.workers.waiting import wait_until
 
 pytestmark = pytest.mark.thorough
 

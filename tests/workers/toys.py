@@ -25,6 +25,13 @@ def _steady(context: RoleContext) -> None:
     _note(context, "stopped now" if context.is_stopping_now() else "drained")
 
 
+def _dozer(context: RoleContext) -> None:
+    """Waits for a minute, unless it is woken."""
+    _note(context, "started")
+    context.wait(60)
+    _note(context, "stopped now" if context.is_stopping_now() else "drained")
+
+
 def _slow(context: RoleContext) -> None:
     """Never done with what is in hand."""
     while not context.is_stopping_now():
@@ -91,6 +98,7 @@ def _curious(context: RoleContext) -> None:
 
 BEHAVIOURS: dict[str, Callable[[RoleContext], None]] = {
     "steady": _steady,
+    "dozer": _dozer,
     "slow": _slow,
     "idle": _idle,
     "crasher": _crasher,

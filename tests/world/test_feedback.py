@@ -131,12 +131,13 @@ def _await_silence(product: Product) -> None:
     comes any more."""
     with closing(product.database()) as database:
         (now,) = database.read("SELECT now()")[0]
-        behind = "SELECT topic, partition FROM webhook_progress WHERE applied_until IS NULL OR applied_until < %(now)s"
+        so_far = "SELECT topic, min(coalesce(applied_until, '-infinity')) >= %(now)s FROM webhook_progress GROUP BY topic"
+        all_known = dict.fromkeys((f"webhook-{esp}" for esp in BUILDERS), True)
         wait_until(
-            lambda: not database.read(behind, {"now": now}),
+            lambda: dict(database.read(so_far, {"now": now})) == all_known,
             LIMIT_S,
             "all partitions to be known",
-            lambda: str(database.read(behind, {"now": now})),
+            lambda: str(database.read(so_far, {"now": now})),
         )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.workers.waiting import is_alive, wait_until
+from tests.waiting import is_alive, wait_until
 from workers.base import EXIT_CANNOT_START, EXIT_DONE
 from workers.supervising.short_child import STOPPED_BY_SIGNAL
 
