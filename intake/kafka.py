@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, Kafka
 import telemetry.log
 from intake.lanes import Subscription, is_pattern
 from intake.offsets import Offsets
-from mail.errors import Fenced
+from mail.errors import Expelled
 from mail.job import Lane
 from mail.record import Record
 
@@ -58,7 +58,7 @@ class KafkaSource:
     `max_poll_interval_s` exceeds the longest possible batch. `client_settings` are librdkafka's names, and win.
     `on_revoke` is called after partitions were taken away, with their names.
 
-    Raises Fenced where a newer process has taken this instance id, KafkaException where the client can never work again or
+    Raises Expelled where Kafka takes it for a former one of its instance id, KafkaException where the client can never work again or
     the settings are wrong, RuntimeError where records were never committed.
     """
 
@@ -311,7 +311,9 @@ class KafkaSource:
         if self._fatal is None:
             return
         if _is_fencing(self._fatal):
-            raise Fenced("a newer process has taken this Kafka instance id")
+            # A newer process, or only ourselves: a join or a commit that was under way when a broker died may count as a stranger's
+            # afterwards (Apache Kafka 4.1.0, librdkafka 2.16.1, seen 2026-11).
+            raise Expelled("Kafka has another member under this instance id")
         raise KafkaException(self._fatal)
 
 

@@ -43,6 +43,10 @@ class Fenced(Exception):
     """A newer incarnation owns this slot: stop at once, send nothing more."""
 
 
+class Expelled(Exception):
+    """Kafka takes this consumer for a former one of its instance id: begin anew. Who owns a slot is not for Kafka to say (`Fenced`)."""
+
+
 @dataclass(frozen=True)
 class SettingProblem:
     """One wrong setting: its name and what to do about it."""

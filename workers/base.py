@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from setproctitle import setproctitle
 
 import telemetry.log
-from mail.errors import Fenced
+from mail.errors import Expelled, Fenced
 from workers.supervising.heartbeat import Cell
 from workers.supervising.shared import Shared
 from workers.supervising.signals import Flags
@@ -35,6 +35,7 @@ EXIT_CANNOT_START = 3
 EXIT_BAD_SETTINGS = 4
 EXIT_FENCED = 5
 EXIT_ORPHANED = 6
+EXIT_EXPELLED = 7
 EXIT_CODES = {
     EXIT_DONE: "done",
     EXIT_CRASH: "crash",
@@ -42,6 +43,7 @@ EXIT_CODES = {
     EXIT_BAD_SETTINGS: "bad settings",
     EXIT_FENCED: "a newer process owns the slot",
     EXIT_ORPHANED: "the supervisor is gone",
+    EXIT_EXPELLED: "Kafka takes it for a former process",
 }
 
 _BATCH_GC_THRESHOLDS = (50_000, 20, 100)
@@ -153,6 +155,9 @@ def _run(run: Callable[[RoleContext], None], context: RoleContext) -> int:
     except Fenced:
         log.error("a newer process owns this slot: leaving")
         return EXIT_FENCED
+    except Expelled:
+        log.warning("Kafka takes this process for a former one: leaving, to begin anew")
+        return EXIT_EXPELLED
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else EXIT_CRASH
     except BaseException:

@@ -12,7 +12,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException,
 
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription, subscription
-from mail.errors import Fenced
+from mail.errors import Expelled
 from mail.record import Record
 from sandbox.kafka_mock import KafkaMock
 from sandbox.librdkafka import Api
@@ -287,12 +287,12 @@ def trouble(source: KafkaSource, code: int, is_fatal: bool = False) -> None:
     source._note_trouble(FakeError(code, is_fatal))  # type: ignore[arg-type]
 
 
-def test_a_newer_process_with_the_same_instance_id_ends_this_one(cluster: KafkaMock) -> None:
+def test_another_member_with_the_same_instance_id_ends_this_one(cluster: KafkaMock) -> None:
     with source_of(Topic(cluster)) as source:
         trouble(source, KafkaError.FENCED_INSTANCE_ID, is_fatal=True)
-        with pytest.raises(Fenced):
+        with pytest.raises(Expelled):
             source.poll(1, 0.0)
-        with pytest.raises(Fenced):
+        with pytest.raises(Expelled):
             source.keep_alive()
 
 

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from intake.kafka import KafkaSource
 from intake.lanes import Subscription
-from mail.errors import Fenced
+from mail.errors import Expelled
 from mail.record import Record
 from sandbox.apache_kafka import ApacheKafka
 
@@ -93,13 +93,13 @@ def test_the_successor_of_a_killed_worker_has_its_partitions_back_long_before_th
 
 
 @pytest.mark.expect_errors
-def test_the_older_of_two_processes_with_one_instance_id_is_fenced(apache_kafka: ApacheKafka, topic: str) -> None:
+def test_the_older_of_two_processes_with_one_instance_id_is_expelled(apache_kafka: ApacheKafka, topic: str) -> None:
     old = open_source(apache_kafka.bootstrap_servers, topic, "slot-0")
     poll_count(old, 40, limit_s=30.0)
     new = open_source(apache_kafka.bootstrap_servers, topic, "slot-0")
     assert len(poll_count(new, 40, limit_s=30.0)) == 40, "nothing was committed, so all come again"
     until_s = time.monotonic() + 20.0
-    with pytest.raises(Fenced):
+    with pytest.raises(Expelled):
         while time.monotonic() < until_s:
             old.poll(10, 0.25)
     old.close()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import is_alive, wait_until
 from tests.workers import toys
-from workers.base import EXIT_CRASH, EXIT_DONE, EXIT_FENCED, EXIT_ORPHANED, RoleContext, die_with, enter_role
+from workers.base import EXIT_CRASH, EXIT_DONE, EXIT_EXPELLED, EXIT_FENCED, EXIT_ORPHANED, RoleContext, die_with, enter_role
 from workers.supervising.shared import Shared
 from workers.supervising.signals import SERVED, Flags
 
@@ -57,7 +57,9 @@ def nursery(tmp_path):
     nursery.clear()
 
 
-@pytest.mark.parametrize(("role", "code"), [("crasher", EXIT_CRASH), ("fenced", EXIT_FENCED), ("leaver", 7), ("curious", EXIT_DONE)])
+@pytest.mark.parametrize(
+    ("role", "code"), [("crasher", EXIT_CRASH), ("fenced", EXIT_FENCED), ("leaver", 9), ("expelled", EXIT_EXPELLED), ("curious", EXIT_DONE)]
+)
 def test_how_a_role_ends_is_its_exit_code(nursery, role, code):
     assert nursery.exit_code(nursery.fork(role)) == code
 

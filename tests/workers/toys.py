@@ -73,6 +73,12 @@ def _deaf(context: RoleContext) -> None:
         time.sleep(0.05)
 
 
+def _expelled(context: RoleContext) -> None:
+    from mail.errors import Expelled
+
+    raise Expelled
+
+
 def _fenced(context: RoleContext) -> None:
     from mail.errors import Fenced
 
@@ -80,7 +86,7 @@ def _fenced(context: RoleContext) -> None:
 
 
 def _leaver(context: RoleContext) -> None:
-    sys.exit(7)
+    sys.exit(9)
 
 
 def _curious(context: RoleContext) -> None:
@@ -104,6 +110,7 @@ BEHAVIOURS: dict[str, Callable[[RoleContext], None]] = {
     "crasher": _crasher,
     "stuck": _stuck,
     "deaf": _deaf,
+    "expelled": _expelled,
     "fenced": _fenced,
     "leaver": _leaver,
     "curious": _curious,
