@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 
 Script = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 202 Accepted\r\nX-Message-Id: abc\r\nContent-Length: 0\r\n\r\n"
-DEADLINE_S = 0.5
+DEADLINE_S = 1.5
 
 
 class Server:

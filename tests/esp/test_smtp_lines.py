@@ -17,7 +17,7 @@ from mail.outcome import Blame, NoReply, Outcome, Reply, Request, Verdict
 from tests.esp.messages import message
 from tests.esp.relay import Relay, certificate, running_relay
 
-DEADLINE_S = 0.6
+DEADLINE_S = 2.0
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    made = open_exchange(2, 0.4, DEADLINE_S)
+    made = open_exchange(2, 1.0, DEADLINE_S)
     yield made
     made.close()
 

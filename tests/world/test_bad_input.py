@@ -174,7 +174,7 @@ def test_no_worker_died_over_any_of_it(fates: Fates) -> None:
 
 
 def test_the_database_says_the_same_as_the_fakes(town: Town, fates: Fates) -> None:
-    wait_until(lambda: town.product.summary()["waiting"] == 0, 10, "the last batch on record")
+    wait_until(lambda: town.product.summary()["waiting"] == 0, 60, "the last batch on record")
     summary = town.product.summary()
     assert Counter(summary["sent"]) == fates.sent
     assert summary["uncertain"] == []
@@ -263,6 +263,6 @@ def _assert_deaths(town: Town, before: dict[str, tuple[int, int]], wanted: int) 
     def deaths() -> int:
         return sum(restarts - before[name][1] for name, (_, restarts) in town.processes().items())
 
-    wait_until(lambda: deaths() >= wanted, 10, "the last death in supervisor.json")
+    wait_until(lambda: deaths() >= wanted, 60, "the last death in supervisor.json")
     assert deaths() == wanted
     assert town.processes().keys() == before.keys()

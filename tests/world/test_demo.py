@@ -14,7 +14,7 @@ pytestmark = pytest.mark.world
 def test_a_demo_loses_nothing_doubles_nothing_and_leaves_no_process_behind(server_folder: Path) -> None:
     folder = server_folder / "demo"
     with running("sandbox.demo", ["--emails", "300", "--seconds", "2"], folder) as run:
-        run.wait_until(lambda: len(run.family()) > 10, 20, "its world was there")
+        run.wait_until(lambda: len(run.family()) > 10, 60, "its world was there")
         assert run.process.wait(60) == 0, run.text()
         assert run.family() == set()
     words = run.text()

@@ -27,7 +27,7 @@ def test_a_world_that_is_up_sends_a_job_by_hand_until_it_is_interrupted(server_f
 
         produced = _produce(folder)
         assert produced.returncode == 0, produced.stderr
-        run.wait_until(lambda: "ada@example.com" in _recipients(folder), 20, "the mail was in a fake's ledger")
+        run.wait_until(lambda: "ada@example.com" in _recipients(folder), 60, "the mail was in a fake's ledger")
         assert _recipients(folder) == ["ada@example.com"]
         assert _explained(addresses["settings"]).startswith("by-hand of tenant 0 is ")
         with urllib.request.urlopen(addresses["inbox"], timeout=5) as page:

@@ -120,7 +120,7 @@ class WiredLoop(Loop):
         self.wire.close()
         self.flight_log.close()
         self.ledger.database.close()
-        wait_until(lambda: not _senders(), 10.0, "the sending threads to end", lambda: str(_senders()))
+        wait_until(lambda: not _senders(), 60.0, "the sending threads to end", lambda: str(_senders()))
 
 
 def _senders() -> list[str]:
