@@ -141,6 +141,26 @@ def loop(database: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
     world.ledger.database.close()
 
 
+@pytest.fixture
+def ledger(database: dict[str, Any]) -> Iterator[Any]:
+    """The ledger as one delivery worker sees it (tests/workers/ledger_world.py)."""
+    from tests.workers.ledger_world import Ledger
+
+    world = Ledger(database)
+    yield world
+    world.database.close()
+
+
+@pytest.fixture
+def fresh_world(database: dict[str, Any]) -> Iterator[Any]:
+    """Emails and what is reported of them, in a database of its own (tests/workers/event_world.py)."""
+    from tests.workers.event_world import EventWorld
+
+    world = EventWorld(database)
+    yield world
+    world.database.close()
+
+
 def refuse(reason: str) -> NoReturn:
     """Skip what needs a missing server; fail it in CI."""
     if os.environ.get("CI") == "true":

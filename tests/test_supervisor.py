@@ -216,6 +216,7 @@ def test_no_child_outlives_a_killed_supervisor_by_a_second(site):
     pids = list(site.pids().values())
     process.kill()
     process.wait()
+    assert len(pids) == 3
     wait_until(lambda: not any(is_alive(pid) for pid in pids), limit_s=1)
 
 
@@ -231,8 +232,9 @@ def test_a_successor_of_a_killed_supervisor_gets_in(site):
     first.kill()
     first.wait()
     old = site.state()["pid"]
-    site.launch()
+    successor = site.launch()
     wait_until(lambda: site.state().get("pid") not in (None, old))
+    assert site.state()["pid"] == successor.pid
 
 
 def test_hup_replaces_the_children_one_by_one_with_the_new_settings(site):
@@ -264,6 +266,7 @@ def test_hup_changes_the_number_of_processes(site):
     site.configure(roles={"steady": 3})
     process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(site.pids()) == 3)
+    assert living_children(process) == 3
 
 
 def test_ttin_adds_one_and_ttou_takes_one_but_never_the_last(site):

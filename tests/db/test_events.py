@@ -8,15 +8,13 @@ import pytest
 from db import events, partitions, watermarks
 from db.connection import Database
 from mail.ids import new_id
-from tests.workers.event_world import EventWorld, arrival_of, event
+from tests.workers.event_world import arrival_of, event
 from workers.feedback.callbacks import Mailbag
 
 
 @pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
+def world(fresh_world):
+    return fresh_world
 
 
 def side_by_side(world, *works):

@@ -1,4 +1,4 @@
-"""An operator's console at a database of its own."""
+"""An operator's console, and a world to look at, in a database of their own."""
 
 import pytest
 
@@ -8,3 +8,8 @@ from tests.operations.console import Console
 @pytest.fixture
 def console(database, tmp_path):
     return Console(database, tmp_path)
+
+
+@pytest.fixture
+def world(fresh_world):
+    return fresh_world

@@ -11,17 +11,10 @@ from db.dead_letters import DeadLetter
 from db.outbox import Posting
 from db.payloads import Payload, Vault
 from mail.ids import new_id
-from tests.workers.event_world import EventWorld, event
+from tests.workers.event_world import event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
 
 
 def anywhere(world, words):

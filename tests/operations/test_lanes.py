@@ -3,16 +3,8 @@
 import pytest
 
 from db import lanes
-from tests.workers.ledger_world import Ledger
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def ledger(database):
-    made = Ledger(database)
-    yield made
-    made.database.close()
 
 
 def test_a_lane_is_stopped_listed_and_resumed(ledger, console):

@@ -6,18 +6,11 @@ import pytest
 from mail.account import Account
 from mail.errors import BadCallback
 from tests.operations.console import Console
-from tests.workers.event_world import EventWorld, ListeningEsp, event
+from tests.workers.event_world import ListeningEsp, event
 from tests.workers.webhook_loop import WebhookLoop
 from workers.feedback import postponed
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
 
 
 @pytest.fixture

@@ -4,17 +4,10 @@ import json
 
 import pytest
 
-from tests.workers.event_world import SENT_AT, SENT_MS, EventWorld, event
+from tests.workers.event_world import SENT_AT, SENT_MS, event
 from tests.workers.ledger_world import job_bytes, letters_of, record_of
 
 pytestmark = pytest.mark.thorough
-
-
-@pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
 
 
 def sendable(world, address, tenant=0):

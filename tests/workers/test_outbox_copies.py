@@ -2,12 +2,9 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 from db import outbox
 from db.outbox import Posting
 from mail.ids import new_id
-from tests.workers.ledger_world import Ledger
 from workers.keeper import Keeper
 
 
@@ -25,13 +22,6 @@ class Broker:
         reports, self.reports = self.reports, []
         for note in reports:
             note(self.is_up)
-
-
-@pytest.fixture
-def ledger(database):
-    world = Ledger(database)
-    yield world
-    world.database.close()
 
 
 def test_a_dead_letter_that_nobody_published_is_copied_once_the_broker_has_it(ledger):

@@ -2,12 +2,9 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 from db import outbox
 from db.outbox import Posting
 from mail.ids import new_id
-from tests.workers.ledger_world import Ledger
 from workers.keeper import OUTBOX_PAGE, Keeper
 
 PAGES = 7
@@ -32,13 +29,6 @@ class Broker:
     def flush(self, timeout_s):
         self.poll()
         return self.is_up
-
-
-@pytest.fixture
-def ledger(database):
-    world = Ledger(database)
-    yield world
-    world.database.close()
 
 
 def store_old_postings(ledger, count):

@@ -12,7 +12,7 @@ from db.dead_letters import DeadLetter
 from mail.errors import StoreUnavailable
 from mail.ids import new_id
 from telemetry import metrics
-from tests.workers.event_world import EventWorld, event
+from tests.workers.event_world import event
 from workers.keeper import Keeper
 
 pytestmark = pytest.mark.thorough
@@ -22,10 +22,8 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
+def world(fresh_world):
+    return fresh_world
 
 
 @pytest.fixture

@@ -6,18 +6,11 @@ import pytest
 
 from db import slots
 from tests.workers.flight.slot_holder import kill, start_holder
-from tests.workers.ledger_world import Ledger, job_bytes, letters_of, record_of
+from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from workers.connections import host_name
 from workers.flight import flight_log, settlement
 from workers.flight.flight_log import FlightLog
 from workers.keeper import Keeper
-
-
-@pytest.fixture
-def ledger(database):
-    world = Ledger(database)
-    yield world
-    world.database.close()
 
 
 @pytest.fixture

@@ -4,16 +4,9 @@ import pytest
 
 from mail.ids import new_id
 from mail.outcome import Outcome, Verdict
-from tests.workers.ledger_world import BOOT, TOPICS, Ledger, job_bytes, letters_of, record_of
+from tests.workers.ledger_world import BOOT, TOPICS, job_bytes, letters_of, record_of
 from workers.flight import settlement
 from workers.flight.flight_log import FlightLog, read_evidence
-
-
-@pytest.fixture
-def ledger(database):
-    world = Ledger(database)
-    yield world
-    world.database.close()
 
 
 @pytest.fixture

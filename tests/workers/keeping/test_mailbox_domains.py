@@ -13,7 +13,6 @@ import pytest
 
 from db import mailbox_domains
 from db.mailbox_domains import Found
-from tests.workers.event_world import EventWorld
 from workers.keeper import Keeper
 from workers.keeping import exchangers
 from workers.keeping.exchangers import KNOWN_FOR_S, UNANSWERED_FOR_S, Exchangers
@@ -108,13 +107,6 @@ def test_one_without_an_answer_is_left_in_peace_for_an_hour_and_the_time_is_boun
 
 
 # -- the keeper, and those who route -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
 
 
 @pytest.fixture

@@ -1,17 +1,8 @@
 """Numbers for the metrics page that only the ledger knows."""
 
-import pytest
-
 from mail.ids import new_id
-from tests.workers.event_world import EventWorld, event
+from tests.workers.event_world import event
 from workers.pages import ledger_gauges
-
-
-@pytest.fixture
-def world(database):
-    made = EventWorld(database)
-    yield made
-    made.database.close()
 
 
 def rates(world, calling_back=("sendgrid", "postmark")):

@@ -7,16 +7,9 @@ from db.connection import Database
 from db.payloads import Vault
 from mail.errors import Fenced, StoreUnavailable
 from mail.outcome import Verdict
-from tests.workers.ledger_world import Ledger, job_bytes, letters_of, record_of
+from tests.workers.ledger_world import job_bytes, letters_of, record_of
 from workers.steps import admission
 from workers.steps.letter import REPEAT, STORED
-
-
-@pytest.fixture
-def ledger(database):
-    world = Ledger(database)
-    yield world
-    world.database.close()
 
 
 def test_an_accepted_letter_ends_as_sent_with_its_message_id_and_one_event(ledger):
