@@ -14,13 +14,13 @@ from db.connection import Cursor, Database
 from db.identities import Identity
 from db.life import Letter
 from db.lookup import Match
-from operations import concealment, story
 from operations.forget import name_of
-from operations.prospects import MANAGE
-from operations.reported import Told
-from operations.rereading import reread
+from operations.life import concealment, story
+from operations.life.prospects import MANAGE
+from operations.life.reported import Told
+from operations.life.rereading import reread
+from operations.life.story import Story
 from operations.store import open_database
-from operations.story import Story
 
 LISTED_MOST, DAYS_MOST = 20, 400
 

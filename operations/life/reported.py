@@ -7,7 +7,7 @@ from typing import NamedTuple
 from db.life import REPORTS_MOST, Life, Report
 from mail.event import STATUS_RANK, Event, EventType
 from mail.machine_opens import is_machine_open
-from operations.moment import Moment, moment, spell
+from operations.life.moment import Moment, moment, spell
 
 _SECOND = timedelta(seconds=1) - timedelta(microseconds=1)
 _REPORTED: dict[str, str] = {

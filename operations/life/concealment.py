@@ -9,7 +9,7 @@ import msgspec
 
 from db.life import Letter, Life
 from mail.event import Event
-from operations.reported import Told
+from operations.life.reported import Told
 from telemetry.redaction import Redactor
 
 _LEFT_OUT = "…"

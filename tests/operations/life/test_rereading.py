@@ -7,8 +7,8 @@ import pytest
 from config.catalog import CATALOG, read_catalog
 from db.life import Report
 from esp.base import Listener
+from operations.life.rereading import reread
 from operations.providers import ROOT, esp_of
-from operations.rereading import reread
 from workers.feedback.event_rules import moment_of
 
 STANZAS = [stanza for stanza in read_catalog(CATALOG)[0] if isinstance(esp_of(stanza), Listener)]

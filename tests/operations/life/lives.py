@@ -7,7 +7,7 @@ from db.life import Entry, Letter, Life, Report, Row, Try
 from db.suppressions import Listed
 from mail.event import Event, EventType
 from mail.ids import new_id
-from operations.reported import Told
+from operations.life.reported import Told
 
 CAME = datetime(2026, 11, 28, 10, 0, 0, 250_000, UTC)
 ROW_ID = new_id(int(CAME.timestamp() * 1000))[:14] + "7000-8000-000000000001"

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from db.life import Letter, Life
-from operations import concealment, prospects, telling
-from operations.moment import Moment, spell
-from operations.prospects import Prospect
-from operations.reported import Told
+from operations.life import concealment, prospects, telling
+from operations.life.moment import Moment, spell
+from operations.life.prospects import Prospect
+from operations.life.reported import Told
 
 WIDTH = 120
 

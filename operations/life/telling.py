@@ -11,9 +11,9 @@ from typing import Any
 from db.life import Entry, Letter, Life, Row, Try
 from db.suppressions import Listed
 from mail.ids import wire_id
-from operations import reported
-from operations.moment import Moment, moment, spell
-from operations.reported import Told
+from operations.life import reported
+from operations.life.moment import Moment, moment, spell
+from operations.life.reported import Told
 
 REUSED, TOLD_EACH = "id-reused", 3
 _DECIDED = {

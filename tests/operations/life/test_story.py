@@ -7,9 +7,9 @@ import pytest
 from db.lanes import Pause
 from db.life import REPORTS_MOST, Owner
 from mail.event import STATUS_RANK
-from operations import story
-from operations.prospects import prospect
-from tests.operations.lives import (
+from operations.life import story
+from operations.life.prospects import prospect
+from tests.operations.life.lives import (
     CAME,
     LETTER_ID,
     at,

@@ -9,9 +9,9 @@ from db import lanes
 from db.life import Letter, Life, Owner, Row, Try
 from mail.event import STATUS_RANK
 from mail.ids import wire_id
-from operations import concealment
-from operations.moment import spell
-from operations.telling import spell_stop
+from operations.life import concealment
+from operations.life.moment import spell
+from operations.life.telling import spell_stop
 from operations.uncertain import ADVICE
 
 MANAGE = "python manage.py"
