@@ -155,11 +155,11 @@ def apply(attempt: AttemptRow, arrivals: Sequence[Arrival], all_looks: Sequence[
             bounce_class = max(bounce_class, event.bounce, key=_BOUNCE_RANK.__getitem__)
         elif event.type is EventType.COMPLAINED:
             complained_at = _earlier(complained_at, arrival.at)
-    opened_at, machine_opened_at, clicked_at = attempt.opened_at, attempt.machine_opened_at, attempt.clicked_at
+    seen = _Seen(attempt.opened_at, attempt.machine_opened_at, attempt.clicked_at)
     if all_looks is not None:
-        opened_at, machine_opened_at, clicked_at = _judge(all_looks, delivered_at, _Seen(None, None, None))
+        seen = _judge(all_looks, delivered_at, _Seen(None, None, None))
     elif looks := [Look(a.event.type, a.at, a.has_signs, "") for a in arrivals if a.event.type in _ENGAGED]:
-        opened_at, machine_opened_at, clicked_at = _judge(looks, delivered_at, _Seen(opened_at, machine_opened_at, clicked_at))
+        seen = _judge(looks, delivered_at, seen)
     return AttemptRow(  # spelled out: _replace costs three times as much
         attempt_id=attempt.attempt_id,
         row_id=attempt.row_id,
@@ -173,9 +173,9 @@ def apply(attempt: AttemptRow, arrivals: Sequence[Arrival], all_looks: Sequence[
         reported=reported,
         bounce_class=bounce_class,
         delivered_at=delivered_at,
-        opened_at=opened_at,
-        machine_opened_at=machine_opened_at,
-        clicked_at=clicked_at,
+        opened_at=seen.opened_at,
+        machine_opened_at=seen.machine_opened_at,
+        clicked_at=seen.clicked_at,
         bounced_at=bounced_at,
         complained_at=complained_at,
     )
@@ -202,12 +202,10 @@ def status_of(job: JobRow, attempts: Mapping[str, AttemptRow]) -> str:
     while the newest is under way or taken. Where the newest was refused or is in doubt, and an older one was taken after all, its
     word counts: there is nothing left to retry.
     """
-    newest = attempts.get(job.attempt_id or "")
-    if newest is not None and len(attempts) == 1:  # nearly always; what follows would say the same
-        return newest.reported or job.status
     arrived = [a.reported for a in attempts.values() if a.reported in _ARRIVED]
     if arrived:
         return max(arrived, key=lambda status: STATUS_RANK[status or ""]) or job.status
+    newest = attempts.get(job.attempt_id or "")
     if newest is not None and newest.reported:
         return newest.reported
     if newest is not None and newest.state in ("open", "accepted"):
